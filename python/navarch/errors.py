@@ -1,0 +1,55 @@
+"""The exceptions of navarch, one tree.
+
+NavarchError
+├── SettingsError     a flag, environment variable or settings file that can't be used
+├── SourceError       a platform that can't be read (`is_retryable` says whether to try again)
+├── CrdError          an object that is no valid instance of its kind, with all its faults
+└── CoreError         the Rust core refused a call or failed (a bug of ours, or a socket in use)
+
+Libraries' exceptions are wrapped where the library is called (`raise … from`), so that nothing above knows them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from navarch import records
+
+
+class NavarchError(Exception):
+    """Root of all that navarch raises on purpose."""
+
+
+class SettingsError(NavarchError):
+    """A setting that can't be used; the message names the flag and the remedy."""
+
+
+class SourceError(NavarchError):
+    """A platform that can't be read just now, or at all.
+
+    Attributes:
+        is_retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, is_retryable: bool) -> None:
+        super().__init__(message)
+        self.is_retryable = is_retryable
+
+
+class CrdError(NavarchError):
+    """An object that is no valid instance of its kind.
+
+    Attributes:
+        diagnostics: Every fault found, at least one, each with its field path.
+    """
+
+    def __init__(self, diagnostics: Sequence[records.Diagnostic]) -> None:
+        super().__init__("; ".join(str(d) for d in diagnostics))
+        self.diagnostics = tuple(diagnostics)
+
+
+class CoreError(NavarchError):
+    """The Rust core refused a call or failed."""

@@ -1,0 +1,74 @@
+//! Bytes from the language border to typed objects; the only reader of JSON.
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    ConfigKey, DestinationRule, Diagnostic, EndpointSlice, Gateway, Kind, KubernetesNamespace,
+    KubernetesNode, KubernetesPod, KubernetesService, MeshConfig, Metadata, PeerAuthentication,
+    ServiceEntry, Severity, Sidecar, VirtualService, WorkloadEntry,
+};
+
+/// A typed object of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the kind of its name")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives only between decoding and storing"
+)]
+pub enum Object {
+    Namespace(KubernetesNamespace),
+    Node(KubernetesNode),
+    ServiceAccount(Metadata),
+    Pod(KubernetesPod),
+    Service(KubernetesService),
+    EndpointSlice(EndpointSlice),
+    VirtualService(VirtualService),
+    DestinationRule(DestinationRule),
+    ServiceEntry(ServiceEntry),
+    WorkloadEntry(WorkloadEntry),
+    Gateway(Gateway),
+    Sidecar(Sidecar),
+    PeerAuthentication(PeerAuthentication),
+    MeshConfig(MeshConfig),
+}
+
+/// Decode one object of the kind that its key tells.
+///
+/// # Errors
+/// A diagnostic of code `undecodable-object` with the place in the JSON; the caller keeps the last valid value.
+pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnostic> {
+    #[derive(serde::Deserialize)]
+    struct OnlyMetadata {
+        metadata: Metadata,
+    }
+    match key.kind {
+        Kind::Namespace => read(key, payload).map(Object::Namespace),
+        Kind::Node => read(key, payload).map(Object::Node),
+        Kind::ServiceAccount => {
+            read(key, payload).map(|o: OnlyMetadata| Object::ServiceAccount(o.metadata))
+        }
+        Kind::Pod => read(key, payload).map(Object::Pod),
+        Kind::Service => read(key, payload).map(Object::Service),
+        Kind::EndpointSlice => read(key, payload).map(Object::EndpointSlice),
+        Kind::VirtualService => read(key, payload).map(Object::VirtualService),
+        Kind::DestinationRule => read(key, payload).map(Object::DestinationRule),
+        Kind::ServiceEntry => read(key, payload).map(Object::ServiceEntry),
+        Kind::WorkloadEntry => read(key, payload).map(Object::WorkloadEntry),
+        Kind::Gateway => read(key, payload).map(Object::Gateway),
+        Kind::Sidecar => read(key, payload).map(Object::Sidecar),
+        Kind::PeerAuthentication => read(key, payload).map(Object::PeerAuthentication),
+        Kind::MeshConfig => read(key, payload).map(Object::MeshConfig),
+    }
+}
+
+fn read<T: DeserializeOwned>(key: &ConfigKey, payload: &[u8]) -> Result<T, Diagnostic> {
+    serde_json::from_slice(payload).map_err(|error| Diagnostic {
+        key: key.clone(),
+        code: "undecodable-object",
+        severity: Severity::Error,
+        field_path: String::new(),
+        message: format!(
+            "the object can't be read: {error}; its last valid version stays in force"
+        ),
+    })
+}

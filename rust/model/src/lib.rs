@@ -1,0 +1,43 @@
+//! What a mesh is: the objects operators write, the nouns every platform shares, and who asks.
+//!
+//! **In:** JSON bytes of Kubernetes and mesh objects (valid by the Python half), Envoy node JSON.
+//! **Out:** plain values that hash the same on every replica, and diagnostics.
+//! **Never:** a clock, I/O, hash-ordered maps in public types, knowledge of Envoy's messages.
+
+mod decode;
+mod destination_rule;
+mod diagnostic;
+mod endpoint;
+mod gateway;
+mod key;
+mod kubernetes;
+mod mesh_config;
+mod metadata;
+mod peer_authentication;
+mod protocol;
+mod proxy;
+mod scalar;
+mod service;
+mod service_entry;
+mod shared;
+mod sidecar;
+mod virtual_service;
+
+pub use decode::{Object, decode_object};
+pub use destination_rule::*;
+pub use diagnostic::{Diagnostic, Severity};
+pub use endpoint::*;
+pub use gateway::*;
+pub use key::{ConfigKey, Hostname, Kind};
+pub use kubernetes::*;
+pub use mesh_config::*;
+pub use metadata::{Labels, Metadata, is_selected};
+pub use peer_authentication::*;
+pub use protocol::{ListenerProtocol, Protocol};
+pub use proxy::*;
+pub use scalar::{Number, Percent, Span, Wrapped};
+pub use service::*;
+pub use service_entry::*;
+pub use shared::{Shared, StableHasher, hash128};
+pub use sidecar::*;
+pub use virtual_service::*;

@@ -1,0 +1,289 @@
+//! The proxy that asks: an Envoy node, read.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use crate::{Labels, Locality, ProxyConfig};
+
+/// What a proxy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProxyKind {
+    /// Beside one workload.
+    Sidecar,
+    /// A gateway.
+    Router,
+}
+
+/// How traffic comes to a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum InterceptionMode {
+    /// iptables REDIRECT.
+    #[default]
+    Redirect,
+    /// iptables TPROXY.
+    Tproxy,
+    /// None: listeners bind their ports.
+    None,
+}
+
+/// Why a node can't be served; the message names the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeError(pub String);
+
+impl std::fmt::Display for NodeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+/// A proxy that asks (istio `model.Proxy`; metadata keys as in istio pkg/model/proxy.go).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// The node id as sent, `<kind>~<ip>~<name>.<namespace>~<dns domain>`.
+    pub id: Arc<str>,
+    /// Sidecar or router.
+    pub kind: ProxyKind,
+    /// Its addresses, first family first.
+    pub ip_addresses: Vec<Arc<str>>,
+    /// The Pod's (or machine's) name with its namespace, `name.namespace`.
+    pub name: Arc<str>,
+    /// The namespace whose configuration it gets.
+    pub namespace: Arc<str>,
+    /// Such as `shop.svc.cluster.local`.
+    pub dns_domain: Arc<str>,
+    /// Region, zone, subzone, as the node tells.
+    pub locality: Locality,
+    /// What else the node tells of itself.
+    pub metadata: NodeMetadata,
+}
+
+/// A boolean that node metadata may write as a string.
+fn flexible_bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Bool(bool),
+        Text(String),
+        Number(f64),
+    }
+    Ok(match Option::<Form>::deserialize(deserializer)? {
+        Some(Form::Bool(value)) => value,
+        Some(Form::Text(text)) => matches!(text.as_str(), "true" | "1" | "TRUE" | "True"),
+        Some(Form::Number(value)) => value != 0.0,
+        None => false,
+    })
+}
+
+/// A text that node metadata may write as a number or boolean.
+fn flexible_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(
+        match Option::<serde_json::Value>::deserialize(deserializer)? {
+            None | Some(serde_json::Value::Null) => String::new(),
+            Some(serde_json::Value::String(text)) => text,
+            Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
+                value.to_string()
+            }
+            Some(_) => return Err(D::Error::custom("a text is wanted")),
+        },
+    )
+}
+
+/// What a node tells of itself; absent keys are "", false or `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the keys are Istio's own")]
+pub struct NodeMetadata {
+    #[serde(deserialize_with = "flexible_text")]
+    pub namespace: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub cluster_id: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub istio_version: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub instance_ips: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub service_account: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub interception_mode: String,
+    pub labels: Labels,
+    #[serde(deserialize_with = "flexible_text")]
+    pub network: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub node_name: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub workload_name: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub mesh_id: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub http_proxy_port: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub idle_timeout: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub http10: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub requested_network_view: String,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub dns_capture: bool,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub dns_auto_allocate: bool,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub enable_self_discovery: bool,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub unprivileged_pod: bool,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub inbound_listener_exact_balance: bool,
+    #[serde(deserialize_with = "flexible_bool")]
+    pub outbound_listener_exact_balance: bool,
+    #[serde(deserialize_with = "flexible_text")]
+    pub envoy_status_port: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub envoy_prometheus_port: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_server_cert_chain: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_server_key: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_server_root_cert: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_client_cert_chain: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_client_key: String,
+    #[serde(deserialize_with = "flexible_text")]
+    pub tls_client_root_cert: String,
+    pub proxy_config: Option<ProxyConfig>,
+    /// A stock Envoy's word that its bootstrap has a secret source for `default` and `ROOTCA` (a static cluster `sds-grpc`).
+    #[serde(deserialize_with = "flexible_bool")]
+    pub workload_certificate: bool,
+}
+
+impl Proxy {
+    /// Read an Envoy node given as JSON (`id`, `metadata`, `locality`, …).
+    ///
+    /// # Errors
+    /// A [`NodeError`] that names the missing or malformed field and how to write it.
+    pub fn from_node_json(node: &[u8]) -> Result<Self, NodeError> {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Node {
+            id: String,
+            metadata: Option<NodeMetadata>,
+            locality: NodeLocality,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct NodeLocality {
+            region: String,
+            zone: String,
+            sub_zone: String,
+        }
+        let node: Node = serde_json::from_slice(node)
+            .map_err(|e| NodeError(format!("the node is not as Envoy writes it: {e}")))?;
+        let metadata = node.metadata.unwrap_or_default();
+        let locality = Locality {
+            region: node.locality.region.into(),
+            zone: node.locality.zone.into(),
+            subzone: node.locality.sub_zone.into(),
+        };
+        Self::new(&node.id, metadata, locality)
+    }
+
+    /// A proxy from a node's id, metadata and locality.
+    ///
+    /// # Errors
+    /// A [`NodeError`] when the id is absent or not of the four parts.
+    pub fn new(id: &str, metadata: NodeMetadata, locality: Locality) -> Result<Self, NodeError> {
+        let form = "write `sidecar~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local` as node.id of the bootstrap";
+        if id.is_empty() {
+            return Err(NodeError(format!("the node has no id; {form}")));
+        }
+        let parts: Vec<&str> = id.split('~').collect();
+        let [kind, ip, name, dns_domain] = parts[..] else {
+            return Err(NodeError(format!(
+                "node id `{id}` has {} parts, not 4; {form}",
+                parts.len()
+            )));
+        };
+        let kind = match kind {
+            "sidecar" => ProxyKind::Sidecar,
+            "router" => ProxyKind::Router,
+            other => {
+                return Err(NodeError(format!(
+                    "node id `{id}` is of type `{other}`, which is none of sidecar, router; {form}"
+                )));
+            }
+        };
+        let mut ip_addresses: Vec<Arc<str>> = metadata
+            .instance_ips
+            .split(',')
+            .filter(|ip| is_ip(ip))
+            .map(Arc::from)
+            .collect();
+        if ip_addresses.is_empty() && is_ip(ip) {
+            ip_addresses.push(ip.into());
+        }
+        if ip_addresses.is_empty() {
+            return Err(NodeError(format!(
+                "node `{id}` tells no IP address, neither in its id nor in metadata INSTANCE_IPS; {form}"
+            )));
+        }
+        let namespace = if metadata.namespace.is_empty() {
+            dns_domain.split('.').next().unwrap_or_default()
+        } else {
+            &metadata.namespace
+        };
+        if namespace.is_empty() {
+            return Err(NodeError(format!(
+                "node `{id}` tells no namespace; set NAMESPACE in node.metadata, or {form}"
+            )));
+        }
+        Ok(Self {
+            id: id.into(),
+            kind,
+            ip_addresses,
+            name: name.into(),
+            namespace: namespace.into(),
+            dns_domain: dns_domain.into(),
+            locality,
+            metadata,
+        })
+    }
+
+    /// Whether Istio's Envoy build runs there, with its own filters.
+    pub fn is_istio(&self) -> bool {
+        !self.metadata.istio_version.is_empty()
+    }
+
+    /// Whether the proxy can present a workload certificate: Istio's agent always gives one, a stock Envoy says so.
+    pub fn has_workload_certificate(&self) -> bool {
+        self.is_istio()
+            || self.metadata.workload_certificate
+            || !self.metadata.tls_client_cert_chain.is_empty()
+    }
+
+    /// How traffic comes to it.
+    pub fn interception_mode(&self) -> InterceptionMode {
+        match self.metadata.interception_mode.as_str() {
+            "TPROXY" => InterceptionMode::Tproxy,
+            "NONE" => InterceptionMode::None,
+            _ => InterceptionMode::Redirect,
+        }
+    }
+
+    /// Whether any of its addresses is IPv4.
+    pub fn has_ipv4(&self) -> bool {
+        self.ip_addresses.iter().any(|ip| !ip.contains(':'))
+    }
+
+    /// Whether any of its addresses is IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.ip_addresses.iter().any(|ip| ip.contains(':'))
+    }
+}
+
+fn is_ip(text: &str) -> bool {
+    text.parse::<std::net::IpAddr>().is_ok()
+}
