@@ -5,13 +5,13 @@ Sources: istio.io/api networking/v1alpha3/gateway.proto; Istio's pkg/config/vali
 
 from __future__ import annotations
 
-from navarch.crds.schema import message, ports, traffic
+from navarch.crds.schema import message, traffic, workload
 
 
 class Server(message.Message):
     """One port with the hosts that it exposes."""
 
-    port: ports.Port | None = None
+    port: workload.Port | None = None
     bind: str = ""
     hosts: message.Listed[str] = ()
     tls: traffic.ServerTls | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from navarch.crds.schema import matching, message, ports
+from navarch.crds.schema import matching, message, workload
 
 
 class ServiceEntry(message.Message):
@@ -15,10 +15,10 @@ class ServiceEntry(message.Message):
 
     hosts: message.Listed[str] = ()
     addresses: message.Listed[str] = ()
-    ports: message.Listed[ports.Port] = ()
+    ports: message.Listed[workload.Port] = ()
     location: Literal["MESH_EXTERNAL", "MESH_INTERNAL"] = "MESH_EXTERNAL"
     resolution: Literal["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"] = "NONE"
-    endpoints: message.Listed[ports.Workload] = ()
+    endpoints: message.Listed[workload.Workload] = ()
     workload_selector: matching.LabelSelector | None = None
     export_to: message.Listed[str] = ()
     subject_alt_names: message.Listed[str] = ()

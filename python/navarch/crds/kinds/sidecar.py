@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from navarch.crds.schema import matching, message, ports, traffic
+from navarch.crds.schema import matching, message, traffic, workload
 
 CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
 
@@ -15,7 +15,7 @@ CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
 class IngressListener(message.Message):
     """One inbound port of the workload."""
 
-    port: ports.Port | None = None
+    port: workload.Port | None = None
     bind: str = ""
     capture_mode: CaptureMode = "DEFAULT"
     default_endpoint: str = ""
@@ -26,7 +26,7 @@ class IngressListener(message.Message):
 class EgressListener(message.Message):
     """The services that the workload may reach, on one port or on all."""
 
-    port: ports.Port | None = None
+    port: workload.Port | None = None
     bind: str = ""
     capture_mode: CaptureMode = "DEFAULT"
     hosts: message.Listed[str] = ()

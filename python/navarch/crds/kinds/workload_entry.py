@@ -5,7 +5,7 @@ Sources: istio.io/api networking/v1alpha3/workload_entry.proto; Istio's pkg/conf
 
 from __future__ import annotations
 
-from navarch.crds.schema import message, ports
+from navarch.crds.schema import message, workload
 
 
 class Condition(message.LenientMessage):
@@ -21,5 +21,5 @@ class WorkloadEntryStatus(message.LenientMessage):
     conditions: message.Listed[Condition] = ()
 
 
-SPEC = ports.Workload
+SPEC = workload.Workload
 STATUS = WorkloadEntryStatus

@@ -5,7 +5,7 @@ Sources: istio.io/api networking/v1alpha3/workload_group.proto; Istio's pkg/conf
 
 from __future__ import annotations
 
-from navarch.crds.schema import message, ports
+from navarch.crds.schema import message, workload
 
 
 class TemplateMetadata(message.Message):
@@ -70,7 +70,7 @@ class WorkloadGroup(message.Message):
     """The spec of a WorkloadGroup."""
 
     metadata: TemplateMetadata | None = None
-    template: ports.Workload | None = None
+    template: workload.Workload | None = None
     probe: ReadinessProbe | None = None
 
 

@@ -230,7 +230,7 @@ class ServerTls(message.Message):
 class RetryBudget(message.Message):
     """Retries as a share of active requests."""
 
-    percent: matching.Percent | None = None
+    percent: float | None = None
     budget_interval: message.Duration | None = None
     min_retry_concurrency: message.UInt32 = 0
 
