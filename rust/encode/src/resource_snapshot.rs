@@ -1,0 +1,161 @@
+//! What one proxy gets: the lists that its node group shares, and its own.
+
+use std::sync::Arc;
+
+use navarch_envoy::TypeUrl;
+
+use crate::resource::EncodedResource;
+use crate::resource_list::ResourceList;
+use crate::version::Version;
+
+/// One list for each resource type: what a node group shares, or what is one proxy's own.
+#[derive(Clone, Debug)]
+pub struct ResourcePart {
+    lists: [Arc<ResourceList>; TypeUrl::COUNT],
+}
+
+impl Default for ResourcePart {
+    fn default() -> Self {
+        let empty = ResourceList::empty();
+        Self {
+            lists: std::array::from_fn(|_| Arc::clone(&empty)),
+        }
+    }
+}
+
+impl ResourcePart {
+    /// The list of a type.
+    pub fn list(&self, type_url: TypeUrl) -> &Arc<ResourceList> {
+        &self.lists[type_url.index()]
+    }
+
+    /// Replace the list of a type.
+    pub fn set(&mut self, type_url: TypeUrl, list: Arc<ResourceList>) {
+        self.lists[type_url.index()] = list;
+    }
+
+    /// Replace the list of a type by resources in any order, unless it would be the same.
+    pub fn set_items(&mut self, type_url: TypeUrl, items: Vec<Arc<EncodedResource>>) {
+        let list = ResourceList::new(items);
+        if list.version() != self.list(type_url).version() {
+            self.set(type_url, list);
+        }
+    }
+}
+
+/// The resources of one type for one proxy: the group's and its own, with no name in both.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    /// Shared by the node group.
+    pub shared: Arc<ResourceList>,
+    /// The proxy's own.
+    pub own: Arc<ResourceList>,
+}
+
+impl Resources {
+    /// The resource of a name; the proxy's own goes first.
+    pub fn find(&self, name: &str) -> Option<&Arc<EncodedResource>> {
+        self.own.find(name).or_else(|| self.shared.find(name))
+    }
+
+    /// The version of both lists together.
+    pub fn version(&self) -> Version {
+        self.shared.version().with(self.own.version())
+    }
+
+    /// Whether both are the same lists.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.shared.version() == other.shared.version() && self.own.version() == other.own.version()
+    }
+
+    /// All resources, first the shared ones.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        self.shared.items().iter().chain(self.own.items())
+    }
+
+    /// How many resources there are.
+    pub fn len(&self) -> usize {
+        self.shared.len() + self.own.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A resource that another one names and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inconsistency {
+    /// The type of the resource that names it.
+    pub type_url: TypeUrl,
+    /// The resource that names it.
+    pub name: Arc<str>,
+    /// The name that is missing.
+    pub missing: Arc<str>,
+}
+
+/// The xDS resources that one proxy gets at one epoch. Immutable, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ResourceSnapshot {
+    types: [Resources; TypeUrl::COUNT],
+}
+
+impl Default for ResourceSnapshot {
+    fn default() -> Self {
+        Self::new(&ResourcePart::default(), &ResourcePart::default())
+    }
+}
+
+impl ResourceSnapshot {
+    /// Put a group's part and a proxy's own part together.
+    pub fn new(shared: &ResourcePart, own: &ResourcePart) -> Self {
+        let types = TypeUrl::ALL.map(|t| Resources {
+            shared: Arc::clone(shared.list(t)),
+            own: Arc::clone(own.list(t)),
+        });
+        Self { types }
+    }
+
+    /// The resources of a type.
+    pub fn resources(&self, type_url: TypeUrl) -> &Resources {
+        &self.types[type_url.index()]
+    }
+
+    /// Whether both hold the same resources of every type.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.types
+            .iter()
+            .zip(&other.types)
+            .all(|(a, b)| a.is_same(b))
+    }
+
+    /// What is named and not there: endpoints of an EDS cluster, routes of a listener.
+    ///
+    /// Envoy waits for such a resource before it uses the one that names it, so the list is empty for
+    /// every snapshot that is served.
+    pub fn find_inconsistencies(&self) -> Vec<Inconsistency> {
+        let pairs = [
+            (TypeUrl::Cluster, TypeUrl::Endpoint),
+            (TypeUrl::Listener, TypeUrl::Route),
+        ];
+        let mut found = Vec::new();
+        for (from, to) in pairs {
+            for resource in self.resources(from).iter() {
+                let missing = resource.references.iter();
+                let missing = missing.filter(|name| self.resources(to).find(name).is_none());
+                found.extend(missing.map(|name| Inconsistency {
+                    type_url: from,
+                    name: Arc::clone(&resource.name),
+                    missing: Arc::clone(name),
+                }));
+            }
+        }
+        found
+    }
+
+    /// Whether everything that is named is there.
+    pub fn is_consistent(&self) -> bool {
+        self.find_inconsistencies().is_empty()
+    }
+}

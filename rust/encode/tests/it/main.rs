@@ -1,0 +1,4 @@
+//! Laws of the encoded world.
+
+mod diff;
+mod snapshot;
