@@ -37,7 +37,11 @@ class Mailbox(Generic[K, V]):
         """
         batch = dict(items)
         with self._changed:
-            while not self._is_closed and len(self._items) >= self._capacity and not self._items.keys() >= batch.keys():
+            while (
+                not self._is_closed
+                and len(self._items) >= self._capacity
+                and not self._items.keys() >= batch.keys()
+            ):
                 self._changed.wait()
             if self._is_closed:
                 return False

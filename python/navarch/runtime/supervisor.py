@@ -57,7 +57,9 @@ class Supervisor:
     delay, without end, save on a `SourceError` that says that trying again is no use.
     """
 
-    def __init__(self, time: clock.Clock | None = None, schedule: backoff.Backoff | None = None) -> None:
+    def __init__(
+        self, time: clock.Clock | None = None, schedule: backoff.Backoff | None = None
+    ) -> None:
         self._clock = time or clock.SystemClock()
         self._schedule = schedule or backoff.Backoff()
         self._workers: list[_Worker] = []

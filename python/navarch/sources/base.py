@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
-from navarch import records
-
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping, Sequence
+
+    from navarch import records
 
 DEFAULT_NAMESPACE = "default"
 
@@ -46,26 +46,31 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KindEntry:
-    """What a source must know of a kind: how it is keyed, and whether it lives in a namespace."""
+    """What a source must know of a kind.
+
+    Attributes:
+        key_kind: The kind in keys (see `records.SourceKey`).
+        is_namespaced: Whether its objects live in a namespace.
+        is_ordered_by_age: Whether age decides between its objects, so that each needs a creation time.
+    """
 
     key_kind: str
-    is_namespaced: bool
+    is_namespaced: bool = True
+    is_ordered_by_age: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Catalog:
-    """The kinds to look for, by API group ("" is Kubernetes' core) and kind as written in the object."""
+    """The kinds to look for, by API group ("" is Kubernetes' core) and kind as objects carry them."""
 
     kinds: Mapping[tuple[str, str], KindEntry]
-    foreign: frozenset[tuple[str, str]] = frozenset()
-    """Kinds of the mesh's groups that exist but that navarch doesn't act on; not in force, which is a warning."""
 
     def find(self, group: str, kind: str) -> KindEntry | None:
         """Return what is known of a kind, or None where it is not one to look for."""
         return self.kinds.get((group, kind))
 
 
-# The groups whose objects are made for the mesh; in any other group a kind that is unknown is none of our business.
+# The groups whose objects are made for the mesh: an unknown kind in one is a fault.
 MESH_GROUPS = frozenset(
     {
         "networking.istio.io",
@@ -75,8 +80,3 @@ MESH_GROUPS = frozenset(
         "gateway.networking.k8s.io",
     }
 )
-
-
-def is_mesh_object(group: str, kind: str) -> bool:
-    """Tell whether an object is configuration of the mesh (Ingress counts), so that its age decides who wins."""
-    return group in MESH_GROUPS or (group == "networking.k8s.io" and kind == "Ingress")

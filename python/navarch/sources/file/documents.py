@@ -96,7 +96,12 @@ def _split_yaml(text: str) -> Iterator[Chunk]:
     while start <= len(text):
         match = _SEPARATOR.search(text, start)
         # A prologue of comments and directives belongs to the document after it.
-        while match and (prologue := text[start : match.start()]) and "%" in prologue and _DIRECTIVE.match(prologue):
+        while (
+            match
+            and (prologue := text[start : match.start()])
+            and "%" in prologue
+            and _DIRECTIVE.match(prologue)
+        ):
             match = _SEPARATOR.search(text, match.end())
         end = match.start() if match else len(text)
         body = text[start:end]
@@ -133,15 +138,16 @@ def parse(chunk: Chunk, path: str, catalog: base.Catalog, age: int) -> Parsed:
     """
     origin = records.Origin("file", path, chunk.first_line)
     if len(chunk.text) > MAX_DOCUMENT_CHARACTERS:
-        message = (
-            f"the document has {len(chunk.text)} characters, the limit is {MAX_DOCUMENT_CHARACTERS}; split the object"
-        )
+        size = f"{len(chunk.text)} characters"
+        message = f"the document has {size}, the limit is {MAX_DOCUMENT_CHARACTERS}; split it"
         return _unreadable(chunk, catalog, records.Diagnostic("too-large", message, origin=origin))
     try:
         value = yaml_reader.read_document(chunk.text)
     except yaml_reader.UnreadableError as error:
         where = dataclasses.replace(origin, line=chunk.line + error.line)
-        return _unreadable(chunk, catalog, records.Diagnostic("invalid-yaml", error.message, origin=where))
+        return _unreadable(
+            chunk, catalog, records.Diagnostic("invalid-yaml", error.message, origin=where)
+        )
     except RecursionError:
         fault = records.Diagnostic("invalid-yaml", "nested too deeply", origin=origin)
         return _unreadable(chunk, catalog, fault)
@@ -151,24 +157,35 @@ def parse(chunk: Chunk, path: str, catalog: base.Catalog, age: int) -> Parsed:
 
 
 def _unreadable(chunk: Chunk, catalog: base.Catalog, fault: records.Diagnostic) -> Parsed:
-    key = guess_key(chunk.text, catalog)
+    guess = guess_key(chunk.text, catalog)
+    if guess is None:
+        return Parsed(diagnostics=(fault,), is_blind=True)
+    key, is_ordered_by_age = guess
     named = dataclasses.replace(fault, key=key)
-    return Parsed(diagnostics=(named,), lost=(key,) if key else (), is_blind=key is None)
+    # It counts among the ages all the same: the objects after it stay as old as they were.
+    return Parsed(diagnostics=(named,), lost=(key,), n_mesh=int(is_ordered_by_age))
 
 
-def guess_key(text: str, catalog: base.Catalog) -> records.SourceKey | None:
-    """Name the object of a document that can't be parsed, from the look of its first lines; None where unsure."""
+def guess_key(text: str, catalog: base.Catalog) -> tuple[records.SourceKey, bool] | None:
+    """Name the object of a document that can't be parsed, from the look of its first lines.
+
+    Returns:
+        The key, and whether its kind is ordered by age; None where the look is not clear.
+    """
     head = text[:_GUESS_CHARACTERS]
-    kind, api, metadata = _GUESS_KIND.search(head), _GUESS_API.search(head), _GUESS_META.search(head)
+    kind, api = _GUESS_KIND.search(head), _GUESS_API.search(head)
+    metadata = _GUESS_META.search(head)
     if not (kind and api and metadata):
         return None
     name = re.search(r"(?:^[ \t]+|[{,][ \t]*)name:[ \t]*[\"']?([\w.-]+)", metadata[1], re.MULTILINE)
-    namespace = re.search(r"(?:^[ \t]+|[{,][ \t]*)namespace:[ \t]*[\"']?([\w.-]+)", metadata[1], re.MULTILINE)
+    namespace = re.search(
+        r"(?:^[ \t]+|[{,][ \t]*)namespace:[ \t]*[\"']?([\w.-]+)", metadata[1], re.MULTILINE
+    )
     entry = catalog.find(group_of(api[1]), kind[1])
     if entry is None or name is None:
         return None
     space = (namespace[1] if namespace else base.DEFAULT_NAMESPACE) if entry.is_namespaced else ""
-    return records.SourceKey(entry.key_kind, space, name[1])
+    return records.SourceKey(entry.key_kind, space, name[1]), entry.is_ordered_by_age
 
 
 def group_of(api_version: str) -> str:
@@ -186,58 +203,69 @@ def _collect(value: object, origin: records.Origin, catalog: base.Catalog, age: 
         if isinstance(outcome, records.Diagnostic):
             field = f"{path}.{outcome.field_path}".strip(".")
             diagnostics.append(dataclasses.replace(outcome, origin=origin, field_path=field))
-        if not isinstance(item, dict):
             continue
-        is_mesh = base.is_mesh_object(group_of(str(item.get("apiVersion", ""))), str(item.get("kind", "")))
-        if isinstance(outcome, records.SourceKey):
-            found.append(Found(outcome, origin.line, item, age + n_mesh if is_mesh else -1))
-        n_mesh += is_mesh
+        age_of_item = -1
+        if outcome.is_ordered_by_age:
+            age_of_item = age + n_mesh
+            n_mesh += 1
+        found.append(Found(outcome.key, origin.line, outcome.body, age_of_item))
     return Parsed(tuple(found), tuple(diagnostics), n_mesh=n_mesh)
 
 
 def _items(value: object) -> Iterator[tuple[str, object]]:
     """Open a `List` (kubectl's, or `ServiceList` and the like), which has items in place of a name."""
-    if isinstance(value, dict) and str(value.get("kind", "")).endswith("List") and isinstance(value.get("items"), list):
+    if (
+        isinstance(value, dict)
+        and str(value.get("kind", "")).endswith("List")
+        and isinstance(value.get("items"), list)
+    ):
         for i, item in enumerate(value["items"]):
             yield f"items[{i}]", item
     else:
         yield "", value
 
 
-def _identify(item: object, catalog: base.Catalog) -> records.SourceKey | records.Diagnostic:
-    """Return the object's key, or why it has none."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Identity:
+    key: records.SourceKey
+    body: Mapping[str, Any]
+    is_ordered_by_age: bool
+
+
+def _identify(item: object, catalog: base.Catalog) -> _Identity | records.Diagnostic:
+    """Tell which object this is, or why it is none."""
     if not isinstance(item, dict):
         return records.Diagnostic("not-an-object", f"expected an object, found {_type_name(item)}")
     for field in ("apiVersion", "kind"):
         if not isinstance(item.get(field), str) or not item[field]:
-            return records.Diagnostic("missing-field", "every object needs it, as a string", field_path=field)
-    group, kind = group_of(item["apiVersion"]), item["kind"]
+            fault = "every object needs it, as a string"
+            return records.Diagnostic("missing-field", fault, field_path=field)
     metadata = item.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         fault = "every object needs a name, as a string"
         return records.Diagnostic("missing-field", fault, field_path="metadata.name")
-    namespace = metadata.get("namespace")
-    if namespace is not None and not isinstance(namespace, str):
-        return records.Diagnostic("wrong-type", "a namespace is a string", field_path="metadata.namespace")
+    namespace = metadata.get("namespace") or ""
+    if not isinstance(namespace, str):
+        fault = "a namespace is a string"
+        return records.Diagnostic("wrong-type", fault, field_path="metadata.namespace")
+    group, kind = group_of(item["apiVersion"]), item["kind"]
     entry = catalog.find(group, kind)
     if entry is None:
-        return _unknown(group, kind, namespace or "", name, catalog)
+        return _unknown(group, records.SourceKey(kind, namespace, name), catalog)
     space = (namespace or base.DEFAULT_NAMESPACE) if entry.is_namespaced else ""
-    return records.SourceKey(entry.key_kind, space, name)
+    key = records.SourceKey(entry.key_kind, space, name)
+    return _Identity(key, item, entry.is_ordered_by_age)
 
 
-def _unknown(group: str, kind: str, namespace: str, name: str, catalog: base.Catalog) -> records.Diagnostic:
-    key = records.SourceKey(kind, namespace, name)
-    if (group, kind) in catalog.foreign:
-        message = f"navarch does not act on {kind} of {group} yet: the object is not in force"
-        return records.Diagnostic("unsupported-kind", message, records.Severity.WARNING, key, "kind")
+def _unknown(group: str, key: records.SourceKey, catalog: base.Catalog) -> records.Diagnostic:
     if group in base.MESH_GROUPS:
-        known = sorted(k for g, k in catalog.kinds if g == group)
-        message = f"{group} has no kind {kind}; navarch reads {', '.join(known) or 'none of this group'}"
-        return records.Diagnostic("unknown-kind", message, records.Severity.ERROR, key, "kind")
-    message = f"{kind} of {group or 'the core group'} is none of the mesh's kinds and is passed over"
-    return records.Diagnostic("unknown-kind", message, records.Severity.INFO, key, "kind")
+        known = ", ".join(sorted(k for g, k in catalog.kinds if g == group))
+        message = f"{group} has no kind {key.kind}; navarch reads {known or 'none of this group'}"
+        return records.Diagnostic("unknown-kind", message, key=key, field_path="kind")
+    message = f"{key.kind} of {group or 'the core group'} is not a kind of the mesh and is ignored"
+    severity = records.Severity.INFO
+    return records.Diagnostic("unknown-kind", message, severity, key, "kind")
 
 
 def _type_name(value: object) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -33,8 +33,8 @@ class UnreadableFileError(Exception):
 def scan(roots: Sequence[Path]) -> dict[Path, Signature]:
     """Find all files of the roots, a root that is a file as itself.
 
-    Entries whose names begin with a dot are passed over: editors' leavings, and the directories behind the symlinks of a
-    mounted ConfigMap (`..data`), whose files are seen through the links.
+    Entries whose names begin with a dot are passed over: editors' leavings, and the directories behind the symlinks of
+    a mounted ConfigMap (`..data`), whose files are seen through the links.
 
     Raises:
         OSError: A root is gone or can't be listed.
@@ -52,7 +52,9 @@ def scan(roots: Sequence[Path]) -> dict[Path, Signature]:
     return found
 
 
-def _walk(directory: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, Signature]]:
+def _walk(
+    directory: Path, depth: int, seen: set[tuple[int, int]]
+) -> Iterator[tuple[Path, Signature]]:
     """Give the files below a directory; a loop of symlinks ends where it meets itself."""
     try:
         own = directory.stat()
@@ -79,9 +81,9 @@ def _walk(directory: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[t
             continue
 
 
-def is_candidate(path: Path) -> bool:
-    """Tell whether a path's name is one that `scan` would take."""
-    return path.name.endswith(SUFFIXES) and not path.name.startswith(".")
+def has_suffix(path: Path) -> bool:
+    """Tell whether a path is named as a file of objects."""
+    return path.name.endswith(SUFFIXES)
 
 
 def find_signature(path: Path) -> Signature | None:
@@ -105,15 +107,19 @@ def read_text(path: Path) -> str:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableFileError("not a regular file")
+            raise UnreadableFileError("the file is no regular file")
         with path.open("rb") as opened:
             content = opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise UnreadableFileError(f"can't be read: {error.strerror or error}") from error
+        raise UnreadableFileError(f"the file can't be read: {error.strerror or error}") from error
     if len(content) > MAX_FILE_BYTES:
-        raise UnreadableFileError(f"larger than {MAX_FILE_BYTES // 2**20} MiB; split it")
+        raise UnreadableFileError(
+            f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB; split it"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UnreadableFileError(f"not UTF-8 (byte {error.start}, line {line})") from error
+        raise UnreadableFileError(
+            f"the file is not UTF-8 (byte {error.start}, line {line})"
+        ) from error

@@ -1,6 +1,6 @@
 """One YAML or JSON document → plain Python values, as Kubernetes reads it, within limits (pure).
 
-PyYAML's parser in C gives the events; the values are built here, because PyYAML's own constructor differs from Kubernetes:
+PyYAML's parser in C gives the events; the values are built here, for PyYAML's constructor differs from Kubernetes:
 it makes dates of timestamps and numbers of `12:30:45`, lets a repeated key pass, and follows aliases without limit.
 """
 
@@ -22,12 +22,11 @@ MAX_DEPTH: Final = 128
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)?(?:\.[0-9]+|(?<=[0-9])\.)?(?:[eE][-+]?[0-9]+)?\Z")
-_WORDS: Final[dict[str, bool | None]] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "yes": True, "Yes": True, "YES": True, "on": True, "On": True, "ON": True,
-    "false": False, "False": False, "FALSE": False, "no": False, "No": False, "NO": False, "off": False, "Off": False,
-    "OFF": False,
-}  # fmt: skip
+_WORDS: Final[dict[str, bool | None]] = (
+    dict.fromkeys(("", "~", "null", "Null", "NULL"))
+    | dict.fromkeys(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"), True)
+    | dict.fromkeys(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"), False)
+)
 _MAX_NUMBER_CHARACTERS: Final = 100
 _MAX_EXACT: Final = 2**53
 _NUMBER_STARTS: Final = frozenset("0123456789+-.")
@@ -111,7 +110,9 @@ class _Builder:
                 self._close(event)
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self._anchors:
-                    raise _fault(f"alias *{event.anchor} has no anchor before it, or is inside it", event)
+                    raise _fault(
+                        f"alias *{event.anchor} has no anchor before it, or is inside it", event
+                    )
                 value, n_nodes = self._anchors[event.anchor]
                 self._add(value, n_nodes, None, event)
         return self._root
@@ -121,7 +122,11 @@ class _Builder:
             raise _fault(f"tag {event.tag} is not allowed", event)
         if len(self._frames) >= MAX_DEPTH:
             raise _fault(f"nested more than {MAX_DEPTH} levels deep", event)
-        if self._frames and isinstance(self._frames[-1].container, dict) and not self._frames[-1].has_key:
+        if (
+            self._frames
+            and isinstance(self._frames[-1].container, dict)
+            and not self._frames[-1].has_key
+        ):
             raise _fault("a key must be a plain value", event)
         self._frames.append(_Frame(container, event.anchor))
 
@@ -145,7 +150,9 @@ class _Builder:
         frame = self._frames[-1]
         frame.n_nodes += n_nodes
         if frame.n_nodes > MAX_NODES or self._n_nodes > MAX_NODES:
-            raise _fault(f"more than {MAX_NODES} values in one document, aliases written out", event)
+            raise _fault(
+                f"more than {MAX_NODES} values in one document, aliases written out", event
+            )
         if isinstance(frame.container, list):
             frame.container.append(value)
         elif frame.has_key:
@@ -178,7 +185,7 @@ def _key(value: Any, event: yaml.Event) -> str:  # noqa: ANN401
 
 def _scalar(event: yaml.ScalarEvent) -> Any:  # noqa: ANN401
     text: str = event.value
-    if event.tag == f"{_TAG}str" or event.tag == "!":
+    if event.tag in (f"{_TAG}str", "!"):
         return text
     if event.tag not in (None, f"{_TAG}int", f"{_TAG}float", f"{_TAG}bool", f"{_TAG}null"):
         raise _fault(f"tag {event.tag} is not allowed", event)
@@ -191,20 +198,18 @@ def _plain(text: str) -> Any:  # noqa: ANN401
     """Resolve an unquoted scalar as Kubernetes does: words, whole numbers, floats, else a string."""
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] not in _NUMBER_STARTS:
-        return text
-    if len(text) > _MAX_NUMBER_CHARACTERS:
+    if text[0] not in _NUMBER_STARTS or len(text) > _MAX_NUMBER_CHARACTERS:
         return text
     if _INT.match(text):
         return _int(text.replace("_", ""))
-    if _FLOAT.match(text) and any(c.isdigit() for c in text):
-        number = float(text.replace("_", ""))
-        if abs(number) == float("inf"):
-            # JSON has no infinity; the text then fails as a wrong type, with its field named.
-            return text
-        # JSON has one kind of number: Kubernetes writes 1e3 as 1000.
-        return int(number) if number.is_integer() and abs(number) < _MAX_EXACT else number
-    return text
+    if not _FLOAT.match(text) or not any(c.isdigit() for c in text):
+        return text
+    number = float(text.replace("_", ""))
+    if abs(number) == float("inf"):
+        # JSON has no infinity; the text then fails as a wrong type, with its field named.
+        return text
+    # JSON has one kind of number: Kubernetes writes 1e3 as 1000.
+    return int(number) if number.is_integer() and abs(number) < _MAX_EXACT else number
 
 
 def _int(text: str) -> int:
