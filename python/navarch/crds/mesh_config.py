@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pydantic
 
 from navarch import records
-from navarch.crds.schema import canonical, extension_provider, faults, message, proxy_config, reading, traffic
+from navarch.crds.schema import (
+    canonical,
+    extension_provider,
+    faults,
+    message,
+    proxy_config,
+    reading,
+    traffic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from navarch import errors
 
 KEY = records.SourceKey("MeshConfig", "", "mesh")
 """The one key of the mesh's settings."""
@@ -114,7 +120,9 @@ class DefaultProviders(message.Message):
 class PathNormalization(message.Message):
     """How paths are normalized before they are matched."""
 
-    normalization: Literal["DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = "DEFAULT"
+    normalization: Literal[
+        "DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"
+    ] = "DEFAULT"
 
 
 class TlsConfig(message.Message):
@@ -288,7 +296,3 @@ _DEFAULTS = MeshConfig().model_dump(
 
 def _check(model: MeshConfig, found: faults.Faults) -> None:
     """Apply Istio's rules for the whole (pkg/config/validation/agent ValidateMeshConfig)."""
-
-
-if TYPE_CHECKING:
-    _RAISED = errors.CrdError

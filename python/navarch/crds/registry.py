@@ -67,7 +67,9 @@ class Kind:
     @property
     def api_versions(self) -> tuple[str, ...]:
         """The values of `apiVersion` that are read, newest first."""
-        return tuple(f"{self.group}/{version}" if self.group else version for version in self.versions)
+        return tuple(
+            f"{self.group}/{version}" if self.group else version for version in self.versions
+        )
 
 
 KUBERNETES_GATEWAY: Final = "KubernetesGateway"
@@ -97,14 +99,21 @@ def _kubernetes_kind(
     group: str = "",
     versions: tuple[str, ...] = ("v1",),
     model: type[message.Message] = kubernetes.KubernetesObject,
-    **flags: bool,
+    **flags: Any,  # noqa: ANN401 - those of Kind
 ) -> Kind:
-    return Kind(name=name, group=group, versions=versions, model=model, is_passed_as_it_is=True, **flags)
+    return Kind(
+        name=name, group=group, versions=versions, model=model, is_passed_as_it_is=True, **flags
+    )
 
 
-def _gateway_api_kind(name: str, *versions: str, **flags: bool) -> Kind:
+def _gateway_api_kind(name: str, *versions: str, is_namespaced: bool = True) -> Kind:
     return _kubernetes_kind(
-        name, _GATEWAY_API, versions, kubernetes.SpecObject, **{"is_ordered_by_age": True} | flags
+        name,
+        _GATEWAY_API,
+        versions,
+        kubernetes.SpecObject,
+        is_namespaced=is_namespaced,
+        is_ordered_by_age=True,
     )
 
 
@@ -132,7 +141,9 @@ _ALL: Final = (
     _kubernetes_kind("ServiceAccount"),
     _kubernetes_kind("Secret", model=kubernetes.Secret),
     _kubernetes_kind("ConfigMap", model=kubernetes.ConfigMap),
-    _kubernetes_kind("Ingress", "networking.k8s.io", model=kubernetes.SpecObject, is_ordered_by_age=True),
+    _kubernetes_kind(
+        "Ingress", "networking.k8s.io", model=kubernetes.SpecObject, is_ordered_by_age=True
+    ),
     _kubernetes_kind(
         "IngressClass", "networking.k8s.io", model=kubernetes.SpecObject, is_namespaced=False
     ),
@@ -150,7 +161,9 @@ _ALL: Final = (
 KINDS: Final[Mapping[str, Kind]] = types.MappingProxyType({kind.name: kind for kind in _ALL})
 """Every kind, by `records.SourceKey.kind`."""
 
-_BY_WRITTEN_KIND: Final = types.MappingProxyType({(kind.group, kind.written_kind): kind for kind in _ALL})
+_BY_WRITTEN_KIND: Final = types.MappingProxyType(
+    {(kind.group, kind.written_kind): kind for kind in _ALL}
+)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -173,7 +186,11 @@ def read(raw: records.RawObject) -> records.Record:
     payload = b""
     kind = KINDS.get(raw.key.kind)
     if kind is None:
-        found.add(("kind",), "unknown-kind", f"is none that navarch reads; it reads {', '.join(sorted(KINDS))}")
+        found.add(
+            ("kind",),
+            "unknown-kind",
+            f"is none that navarch reads; it reads {', '.join(sorted(KINDS))}",
+        )
     else:
         try:
             payload = _read_by_kind(kind, raw, found)
@@ -190,7 +207,9 @@ def _read_by_kind(kind: Kind, raw: records.RawObject, found: faults.Faults) -> b
     body = raw.body if isinstance(raw.body, dict) else dict(raw.body)
     if body.get("apiVersion") not in kind.api_versions:
         versions = " or ".join(kind.api_versions)
-        found.add(("apiVersion",), "unknown-version", f"must be {versions} for a {kind.written_kind}")
+        found.add(
+            ("apiVersion",), "unknown-version", f"must be {versions} for a {kind.written_kind}"
+        )
     if body.get("kind") != kind.written_kind:
         found.add(("kind",), "unknown-kind", f"must be {kind.written_kind}")
     found.hide(("apiVersion",))

@@ -5,9 +5,12 @@ Sources: istio.io/api security/v1beta1/peer_authentication.proto; Istio's pkg/co
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from navarch.crds.schema import matching, message
+from navarch.crds.schema import matching, message, rules
+
+if TYPE_CHECKING:
+    from navarch.crds.schema import envelope, faults
 
 
 class MutualTls(message.Message):
@@ -25,3 +28,16 @@ class PeerAuthentication(message.Message):
 
 
 SPEC = PeerAuthentication
+
+
+def check(spec: PeerAuthentication, _: envelope.Metadata, found: faults.Faults) -> None:
+    """Port level modes need a selector; ports are in range."""
+    labels = spec.selector.match_labels if spec.selector is not None else {}
+    rules.check_selector_labels(labels, ("spec", "selector", "matchLabels"), found)
+    if spec.port_level_mtls and not labels:
+        message = (
+            "needs a selector with matchLabels: a policy for a namespace or the mesh has no ports"
+        )
+        found.add(("spec", "portLevelMtls"), "missing-field", message)
+    for port in spec.port_level_mtls:
+        rules.check_port(port, ("spec", "portLevelMtls", str(port)), found)

@@ -5,7 +5,12 @@ Sources: istio.io/api networking/v1alpha3/workload_entry.proto; Istio's pkg/conf
 
 from __future__ import annotations
 
-from navarch.crds.schema import message, workload
+from typing import TYPE_CHECKING
+
+from navarch.crds.schema import message, workload, workload_rules
+
+if TYPE_CHECKING:
+    from navarch.crds.schema import envelope, faults
 
 
 class Condition(message.LenientMessage):
@@ -23,3 +28,8 @@ class WorkloadEntryStatus(message.LenientMessage):
 
 SPEC = workload.Workload
 STATUS = WorkloadEntryStatus
+
+
+def check(spec: workload.Workload, _: envelope.Metadata, found: faults.Faults) -> None:
+    """The address is an IP address, a name, or a socket; ports and labels fit."""
+    workload_rules.check_workload(spec, ("spec",), found)

@@ -5,7 +5,12 @@ Sources: istio.io/api networking/v1alpha3/workload_group.proto; Istio's pkg/conf
 
 from __future__ import annotations
 
-from navarch.crds.schema import message, workload
+from typing import TYPE_CHECKING
+
+from navarch.crds.schema import header_rules, message, rules, workload
+
+if TYPE_CHECKING:
+    from navarch.crds.schema import envelope, faults
 
 
 class TemplateMetadata(message.Message):
@@ -75,3 +80,52 @@ class WorkloadGroup(message.Message):
 
 
 SPEC = WorkloadGroup
+
+
+def check(spec: WorkloadGroup, _: envelope.Metadata, found: faults.Faults) -> None:
+    """There is a template, and the probe is one that the agent can do."""
+    if spec.template is None:
+        message = "is required; write template: {} if it says nothing"
+        found.add(("spec", "template"), "missing-field", message)
+    if spec.metadata is not None:
+        rules.check_labels(spec.metadata.labels, ("spec", "metadata", "labels"), found)
+    if spec.probe is not None:
+        _check_probe(spec.probe, found)
+
+
+def _check_probe(probe: ReadinessProbe, found: faults.Faults) -> None:
+    at: faults.Path = ("spec", "probe")
+    for name, number in (
+        ("periodSeconds", probe.period_seconds),
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ):
+        if number < 0:
+            found.add((*at, name), "out-of-range", "must not be negative")
+    ways = {
+        "httpGet": probe.http_get,
+        "tcpSocket": probe.tcp_socket,
+        "exec": probe.exec,
+        "grpc": probe.grpc,
+    }
+    rules.check_one_of(ways, at, found, is_required=True)
+    if probe.http_get is not None:
+        _check_http_get(probe.http_get, (*at, "httpGet"), found)
+    if probe.tcp_socket is not None:
+        rules.check_port(probe.tcp_socket.port, (*at, "tcpSocket", "port"), found)
+    if probe.grpc is not None:
+        rules.check_port(probe.grpc.port, (*at, "grpc", "port"), found)
+    if probe.exec is not None and not probe.exec.command:
+        found.add(
+            (*at, "exec", "command"), "missing-field", "is required; write the command as a list"
+        )
+
+
+def _check_http_get(probe: HttpGet, at: faults.Path, found: faults.Faults) -> None:
+    rules.check_port(probe.port, (*at, "port"), found)
+    if probe.scheme not in ("", "HTTP", "HTTPS"):
+        found.add((*at, "scheme"), "unknown-value", f"must be HTTP or HTTPS, not {probe.scheme!r}")
+    for index, header in enumerate(probe.http_headers):
+        header_rules.check_name(header.name, (*at, "httpHeaders", index, "name"), found)

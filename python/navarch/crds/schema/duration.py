@@ -9,6 +9,7 @@ import functools
 import re
 
 NANOSECONDS_PER_MILLISECOND = 1_000_000
+# Go takes both characters that look like a micro sign.
 _UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -20,7 +21,7 @@ _UNITS = {
     "h": 3_600_000_000_000,
 }
 _MAX_NANOSECONDS = 2**63 - 1
-_PART = re.compile(r"([0-9]{0,25})(?:\.([0-9]{0,25}))?(ns|us|µs|μs|ms|s|m|h)")  # noqa: RUF001 - both micro signs are Go's
+_PART = re.compile(r"([0-9]{0,25})(?:\.([0-9]{0,25}))?(ns|us|µs|μs|ms|s|m|h)")
 
 
 @functools.lru_cache(maxsize=4096)

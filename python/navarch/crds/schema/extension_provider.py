@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-
 from navarch.crds.schema import message, proxy_config
 
 
@@ -225,5 +224,3 @@ def predefined() -> tuple[ExtensionProvider, ...]:
         ExtensionProvider(name="stackdriver", stackdriver=StackdriverProvider()),
         ExtensionProvider(name="envoy", envoy_file_access_log=FileAccessLog(path="/dev/stdout")),
     )
-
-

@@ -65,7 +65,9 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def to_error(self, key: records.SourceKey | None, origin: records.Origin | None) -> errors.CrdError:
+    def to_error(
+        self, key: records.SourceKey | None, origin: records.Origin | None
+    ) -> errors.CrdError:
         """Return the error that tells all faults; there is at least one."""
         diagnostics = [
             records.Diagnostic(

@@ -56,7 +56,7 @@ class NoEntries(dict[str, Any]):
         raise TypeError(key, value)
 
 
-EMPTY: Final = NoEntries()
+EMPTY: Final[Any] = NoEntries()
 
 Listed = Annotated[tuple[T, ...], pydantic.Strict(False)]  # noqa: FBT003 - pydantic's own signature
 """A repeated field; a tuple, so that its default needs no copy."""
@@ -77,7 +77,8 @@ def _read_duration(text: str) -> str:
         return duration.canonical(text)
     except ValueError:
         raise pydantic_core.PydanticCustomError(
-            "invalid-duration", "is no duration; write a number with a unit, such as 500ms, 1.5s or 2m"
+            "invalid-duration",
+            "is no duration; write a number with a unit, such as 500ms, 1.5s or 2m",
         ) from None
 
 
@@ -87,7 +88,9 @@ def _read_positive_duration(text: str) -> str:
     if nanoseconds < duration.NANOSECONDS_PER_MILLISECOND:
         raise pydantic_core.PydanticCustomError("invalid-duration", "must be at least 1ms")
     if nanoseconds % duration.NANOSECONDS_PER_MILLISECOND:
-        raise pydantic_core.PydanticCustomError("invalid-duration", "must be a whole number of milliseconds")
+        raise pydantic_core.PydanticCustomError(
+            "invalid-duration", "must be a whole number of milliseconds"
+        )
     return result
 
 
@@ -96,12 +99,14 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 
 def _read_bytes(text: str) -> str:
     unpadded = text.rstrip("=").translate(str.maketrans("-_", "+/"))
-    try:
-        if not _BASE64.fullmatch(text):
-            raise binascii.Error
-        return base64.b64encode(base64.b64decode(unpadded + "=" * (-len(unpadded) % 4))).decode()
-    except binascii.Error:
-        raise pydantic_core.PydanticCustomError("invalid-base64", "must be text in base64") from None
+    if _BASE64.fullmatch(text):
+        try:
+            return base64.b64encode(
+                base64.b64decode(unpadded + "=" * (-len(unpadded) % 4))
+            ).decode()
+        except binascii.Error:
+            pass
+    raise pydantic_core.PydanticCustomError("invalid-base64", "must be text in base64")
 
 
 Duration = Annotated[str, pydantic.AfterValidator(_read_duration)]

@@ -229,7 +229,8 @@ class ProxyConfig(message.Message):
     binary_path: str = "/usr/local/bin/envoy"
     service_cluster: str | None = None
     tracing_service_name: (
-        Literal["APP_LABEL_AND_NAMESPACE", "CANONICAL_NAME_ONLY", "CANONICAL_NAME_AND_NAMESPACE"] | None
+        Literal["APP_LABEL_AND_NAMESPACE", "CANONICAL_NAME_ONLY", "CANONICAL_NAME_AND_NAMESPACE"]
+        | None
     ) = None
     drain_duration: message.PositiveDuration = "45s"
     parent_shutdown_duration: message.Duration | None = None
@@ -257,7 +258,9 @@ class ProxyConfig(message.Message):
     readiness_probe: dict[str, Any] | None = None
     proxy_stats_matcher: StatsMatcher | None = None
     hold_application_until_proxy_starts: bool | None = None
-    ca_certificates_pem: Annotated[message.Listed[str], pydantic.Field(alias="caCertificatesPem")] = ()
+    ca_certificates_pem: Annotated[
+        message.Listed[str], pydantic.Field(alias="caCertificatesPem")
+    ] = ()
     image: Image | None = None
     private_key_provider: PrivateKeyProvider | None = None
     proxy_headers: ProxyHeaders | None = None

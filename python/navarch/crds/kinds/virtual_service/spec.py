@@ -1,6 +1,6 @@
-"""VirtualService (networking.istio.io): how requests to hosts are routed.
+"""The spec of a VirtualService.
 
-Sources: istio.io/api networking/v1alpha3/virtual_service.proto; Istio's pkg/config/validation.
+Source: istio.io/api networking/v1alpha3/virtual_service.proto.
 """
 
 from __future__ import annotations
@@ -218,6 +218,3 @@ class VirtualService(message.Message):
     tls: message.Listed[TlsRoute] = ()
     tcp: message.Listed[TcpRoute] = ()
     export_to: message.Listed[str] = ()
-
-
-SPEC = VirtualService
