@@ -2,11 +2,13 @@
 //!
 //! Fields and meanings: <https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/>.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::{
-    ConnectionPoolSettings, HttpRetry, LocalityLoadBalancerSetting, OutboundTrafficPolicyMode,
-    OutlierDetection, Span, TcpKeepalive, ZoneAwareLoadBalancerSetting,
+    ConnectionPoolSettings, HttpRetry, LocalityLoadBalancerSetting, Number,
+    OutboundTrafficPolicyMode, OutlierDetection, Span, TcpKeepalive, ZoneAwareLoadBalancerSetting,
 };
 
 /// The mesh-wide settings that the core reads.
@@ -49,11 +51,12 @@ pub struct MeshConfig {
     pub access_log_file: String,
     pub access_log_format: String,
     pub access_log_encoding: String,
+    pub enable_envoy_access_log_service: bool,
     pub disable_envoy_listener_log: bool,
 }
 
 impl Default for MeshConfig {
-    /// Istio's defaults (pkg/config/mesh/mesh.go `DefaultMeshConfig`).
+    /// Istio's defaults (`pkg/config/mesh/mesh.go` `DefaultMeshConfig`).
     fn default() -> Self {
         let everybody = || vec!["*".to_owned()];
         Self {
@@ -93,6 +96,7 @@ impl Default for MeshConfig {
             access_log_file: String::new(),
             access_log_format: String::new(),
             access_log_encoding: "TEXT".to_owned(),
+            enable_envoy_access_log_service: false,
             disable_envoy_listener_log: false,
         }
     }
@@ -174,7 +178,80 @@ pub struct DefaultTrafficPolicy {
 pub struct ProxyConfig {
     pub proxy_headers: Option<ProxyHeaders>,
     pub gateway_topology: Option<GatewayTopology>,
+    pub tracing: Option<ProxyTracing>,
+    pub connection_settings: Option<ConnectionSettings>,
     pub mesh_id: String,
+}
+
+/// Tracing of one proxy, as far as the dynamic configuration has it (the tracer itself is the bootstrap's).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct ProxyTracing {
+    pub custom_tags: BTreeMap<String, CustomTag>,
+    pub max_path_tag_length: u32,
+    pub sampling: Number,
+    pub enable_istio_tags: Option<bool>,
+}
+
+/// A tag on every span.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CustomTag {
+    /// Of fixed value.
+    Literal(LiteralTag),
+    /// Of the proxy's environment.
+    Environment(NamedTag),
+    /// Of the request.
+    Header(NamedTag),
+    /// An access log format.
+    Formatter(LiteralTag),
+}
+
+/// The value of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct LiteralTag {
+    pub value: String,
+}
+
+/// Where the value of a tag comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct NamedTag {
+    pub name: String,
+    pub default_value: String,
+}
+
+/// Limits of connections and how requests are normalized, over the mesh's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct ConnectionSettings {
+    /// `UNSPECIFIED` (also ""), `SIDECAR` or `EDGE`.
+    pub profile: String,
+    pub listener_per_connection_buffer_limit_bytes: Option<i32>,
+    pub cluster_per_connection_buffer_limit_bytes: Option<i32>,
+    pub http_idle_timeout: Option<Span>,
+    pub http_max_connection_duration: Option<Span>,
+    pub http_drain_timeout: Option<Span>,
+    pub http_request_timeout: Option<Span>,
+    pub http_request_headers_timeout: Option<Span>,
+    pub http_stream_idle_timeout: Option<Span>,
+    pub http_max_stream_duration: Option<Span>,
+    pub http_max_concurrent_streams: Option<i32>,
+    #[serde(rename = "http2InitialStreamWindowSize")]
+    pub http2_initial_stream_window_size: Option<i32>,
+    #[serde(rename = "http2InitialConnectionWindowSize")]
+    pub http2_initial_connection_window_size: Option<i32>,
+    /// `HEADERS_WITH_UNDERSCORES_…` with `UNSPECIFIED` (also ""), `ALLOW`, `REJECT_REQUEST`, `DROP_HEADER`.
+    pub http_headers_with_underscores_action: String,
+    pub http_merge_slashes: Option<bool>,
+    /// `PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED` (also ""), `KEEP_UNCHANGED`, `REJECT_REQUEST`, `UNESCAPE_AND_REDIRECT`,
+    /// `UNESCAPE_AND_FORWARD`.
+    pub http_path_with_escaped_slashes_action: String,
 }
 
 /// Which headers the proxies add.
@@ -234,7 +311,6 @@ pub struct ServerHeader {
 /// Istio's metadata exchange headers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the fields are Istio's own")]
 pub struct MetadataExchangeHeaders {
     /// `UNDEFINED` or `IN_MESH`.
     pub mode: String,
