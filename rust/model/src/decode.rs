@@ -11,10 +11,6 @@ use crate::{
 /// A typed object of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the kind of its name")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives only between decoding and storing"
-)]
 pub enum Object {
     Namespace(KubernetesNamespace),
     Node(KubernetesNode),
@@ -29,7 +25,7 @@ pub enum Object {
     Gateway(Gateway),
     Sidecar(Sidecar),
     PeerAuthentication(PeerAuthentication),
-    MeshConfig(MeshConfig),
+    MeshConfig(Box<MeshConfig>),
 }
 
 /// Decode one object of the kind that its key tells.
@@ -57,7 +53,7 @@ pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnost
         Kind::Gateway => read(key, payload).map(Object::Gateway),
         Kind::Sidecar => read(key, payload).map(Object::Sidecar),
         Kind::PeerAuthentication => read(key, payload).map(Object::PeerAuthentication),
-        Kind::MeshConfig => read(key, payload).map(Object::MeshConfig),
+        Kind::MeshConfig => read(key, payload).map(Box::new).map(Object::MeshConfig),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Health {
     Draining,
     /// Going away: sent to nobody.
     Terminating,
+    /// Nobody tells (entries written by hand): takes traffic.
+    Unknown,
 }
 
 /// Region, zone and subzone; "" where unknown.

@@ -104,7 +104,7 @@ impl Hostname {
         self.0.starts_with('*')
     }
 
-    /// Whether every name this one stands for is also one of `other` (istio pkg/config/host/name.go `SubsetOf`).
+    /// Whether every name this one stands for is also one of `other` (istio `pkg/config/host/name.go` `SubsetOf`).
     pub fn is_subset_of(&self, other: &Self) -> bool {
         match (self.is_wildcard(), other.is_wildcard()) {
             (false, false) => self == other,
@@ -121,7 +121,7 @@ impl Hostname {
         }
     }
 
-    /// Whether some name is of both (istio pkg/config/host/name.go `Matches`).
+    /// Whether some name is of both (istio `pkg/config/host/name.go` `Matches`).
     pub fn is_matching(&self, other: &Self) -> bool {
         match (self.is_wildcard(), other.is_wildcard()) {
             (false, false) => self == other,
@@ -134,7 +134,7 @@ impl Hostname {
         }
     }
 
-    /// Resolve a name as written in an object of `namespace` (istio pkg/config/resource.go `ResolveShortnameToFQDN`).
+    /// Resolve a name as written in an object of `namespace` (istio `pkg/config/resource.go` `ResolveShortnameToFQDN`).
     ///
     /// A name without a dot that is no wildcard becomes `<name>.<namespace>.svc.<domain_suffix>`.
     pub fn resolve(name: &str, namespace: &str, domain_suffix: &str) -> Self {

@@ -45,7 +45,7 @@ pub enum ListenerProtocol {
 }
 
 impl Protocol {
-    /// Parse a protocol's name (istio pkg/config/protocol/instance.go `Parse`), case-insensitively.
+    /// Parse a protocol's name (istio `pkg/config/protocol/instance.go` `Parse`), case-insensitively.
     pub fn parse(name: &str) -> Self {
         match name.to_ascii_lowercase().as_str() {
             "tcp" => Self::Tcp,
@@ -65,7 +65,7 @@ impl Protocol {
         }
     }
 
-    /// The protocol of a Kubernetes service port (istio pkg/config/kube/conversion.go `ConvertProtocol`).
+    /// The protocol of a Kubernetes service port (istio `pkg/config/kube/conversion.go` `ConvertProtocol`).
     ///
     /// UDP and SCTP win over everything, then `appProtocol`, then the prefix of the port's name, then
     /// the ports whose well-known protocols speak server-first.

@@ -40,7 +40,7 @@ impl std::fmt::Display for NodeError {
 
 impl std::error::Error for NodeError {}
 
-/// A proxy that asks (istio `model.Proxy`; metadata keys as in istio pkg/model/proxy.go).
+/// A proxy that asks (istio `model.Proxy`; metadata keys as in istio `pkg/model/proxy.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proxy {
     /// The node id as sent, `<kind>~<ip>~<name>.<namespace>~<dns domain>`.

@@ -23,10 +23,6 @@ impl Span {
 
     /// A span of milliseconds.
     pub const fn from_millis(millis: i64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below a billion by the modulus"
-        )]
         Self {
             seconds: millis / 1000,
             nanos: (millis % 1000) as i32 * 1_000_000,

@@ -1,1 +1,25 @@
-//! (being built)
+//! The frozen, indexed view of a mesh, and what one proxy may see of it.
+//!
+//! **In:** batches of object bytes (`MeshStore::apply`), proxies that ask.
+//! **Out:** `MeshSnapshot`, `ChangeSet`, `NodeGroup`, `ProxyScope`, diagnostics.
+//! **Never:** I/O, async, a clock, Envoy's messages; more than one writer.
+
+mod change;
+mod destination_rule;
+mod group;
+mod mesh;
+mod mutual_tls;
+mod registry;
+mod scope;
+mod sidecar;
+mod store;
+mod target;
+mod virtual_service;
+
+pub use change::{Batch, Change, ChangeSet};
+pub use group::NodeGroup;
+pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};
+pub use mutual_tls::MutualTlsModes;
+pub use scope::{EgressScope, ProxyScope};
+pub use store::MeshStore;
+pub use target::ServiceTarget;

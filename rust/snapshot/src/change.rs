@@ -1,0 +1,53 @@
+//! What crosses the border, and what it changed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use navarch_model::{ConfigKey, Kind};
+
+use crate::ServiceKey;
+
+/// One object written or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which object.
+    pub key: ConfigKey,
+    /// Its JSON; `None` when it is gone.
+    pub payload: Option<Vec<u8>>,
+}
+
+/// Changes that take effect together; the last one of a key wins.
+pub type Batch = Vec<Change>;
+
+/// What a batch changed, after equal values were left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChangeSet {
+    /// Objects whose value is another than before.
+    pub objects: BTreeSet<ConfigKey>,
+    /// Services whose endpoints are others than before.
+    pub endpoints: BTreeSet<ServiceKey>,
+    /// Addresses whose workload is another: proxies at them may belong to another group.
+    pub addresses: BTreeSet<Arc<str>>,
+    /// Whether anything but endpoints changed: services, rules, mesh settings, or who a proxy is.
+    pub is_configuration: bool,
+}
+
+impl ChangeSet {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty() && self.addresses.is_empty() && !self.is_configuration
+    }
+
+    /// Whether any object of that kind changed.
+    pub fn has_kind(&self, kind: Kind) -> bool {
+        self.objects.iter().any(|key| key.kind == kind)
+    }
+
+    /// Add what a later batch changed.
+    pub fn merge(&mut self, later: Self) {
+        self.objects.extend(later.objects);
+        self.endpoints.extend(later.endpoints);
+        self.addresses.extend(later.addresses);
+        self.is_configuration |= later.is_configuration;
+    }
+}

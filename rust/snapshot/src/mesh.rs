@@ -1,0 +1,200 @@
+//! The frozen mesh: every part behind an `Arc` that is shared with the epochs in which it did not change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    DestinationRule, Gateway, Hostname, Labels, Locality, MeshConfig, Proxy, Service,
+    ServiceEndpoints, Shared, Sidecar, VirtualService, Workload, is_selected,
+};
+
+use crate::destination_rule::DestinationRuleIndex;
+use crate::mutual_tls::{MutualTlsModes, PeerAuthenticationIndex};
+use crate::sidecar::SidecarIndex;
+
+/// What a mesh is told of itself at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshOptions {
+    /// The cluster's DNS domain.
+    pub domain_suffix: Arc<str>,
+    /// The cluster whose objects these are.
+    pub cluster_id: Arc<str>,
+}
+
+impl Default for MeshOptions {
+    fn default() -> Self {
+        Self {
+            domain_suffix: "cluster.local".into(),
+            cluster_id: "Kubernetes".into(),
+        }
+    }
+}
+
+/// Names one service: a host may stand in several namespaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// The host.
+    pub hostname: Hostname,
+    /// The namespace.
+    pub namespace: Arc<str>,
+}
+
+impl ServiceKey {
+    /// The key of a service.
+    pub fn of(service: &Service) -> Self {
+        Self {
+            hostname: service.hostname.clone(),
+            namespace: service.namespace.clone(),
+        }
+    }
+}
+
+/// What is known of the workload at an address.
+#[derive(Debug, Clone)]
+pub(crate) struct AddressOwner {
+    pub(crate) workload: Shared<Workload>,
+    /// The workload's own labels, without those its place adds.
+    pub(crate) labels: Shared<Labels>,
+    /// Named container ports.
+    pub(crate) ports: Shared<BTreeMap<String, u32>>,
+}
+
+/// All services, in the orders in which they are asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServiceIndex {
+    /// By age.
+    pub(crate) services: Vec<Shared<Service>>,
+    pub(crate) by_host: BTreeMap<Hostname, Vec<Shared<Service>>>,
+    /// Whether some service wants or prefers endpoints of the client's own Node.
+    pub(crate) has_node_preference: bool,
+}
+
+/// The rules, indexed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RuleIndex {
+    pub(crate) virtual_services: Vec<Shared<VirtualService>>,
+    pub(crate) destination_rules: DestinationRuleIndex,
+    pub(crate) gateways: Vec<Shared<Gateway>>,
+    pub(crate) sidecars: SidecarIndex,
+    pub(crate) peer_authentications: PeerAuthenticationIndex,
+    /// Label keys of proxies that any rule looks at.
+    pub(crate) label_keys: BTreeSet<String>,
+}
+
+/// A frozen, indexed mesh.
+#[derive(Debug, Clone)]
+pub struct MeshSnapshot {
+    /// Counts the applied batches that changed something.
+    pub epoch: u64,
+    /// Mesh-wide settings.
+    pub mesh_config: Shared<MeshConfig>,
+    /// The cluster's DNS domain.
+    pub domain_suffix: Arc<str>,
+    pub(crate) services: Arc<ServiceIndex>,
+    pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Shared<ServiceEndpoints>>>,
+    pub(crate) addresses: Arc<BTreeMap<Arc<str>, AddressOwner>>,
+    /// Services by the address of an endpoint of theirs that no selector explains.
+    pub(crate) services_by_address: Arc<BTreeMap<Arc<str>, BTreeSet<ServiceKey>>>,
+    pub(crate) rules: Arc<RuleIndex>,
+    pub(crate) no_endpoints: Shared<ServiceEndpoints>,
+}
+
+impl MeshSnapshot {
+    /// All services, oldest first, then by name, then by namespace.
+    pub fn services(&self) -> &[Shared<Service>] {
+        &self.services.services
+    }
+
+    /// The services of one host, oldest first.
+    pub fn services_of_host(&self, host: &str) -> &[Shared<Service>] {
+        self.services.by_host.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// The service of a key.
+    pub fn find_service(&self, key: &ServiceKey) -> Option<&Shared<Service>> {
+        self.services_of_host(key.hostname.as_str())
+            .iter()
+            .find(|service| service.namespace == key.namespace)
+    }
+
+    /// The endpoints of a service, in a stable order; empty if there are none.
+    pub fn endpoints(&self, service: &Service) -> Shared<ServiceEndpoints> {
+        self.endpoints
+            .get(&ServiceKey::of(service))
+            .unwrap_or(&self.no_endpoints)
+            .clone()
+    }
+
+    /// All VirtualServices with hosts, oldest first: names resolved, delegates merged, gateways `namespace/name` or `mesh`.
+    pub fn virtual_services(&self) -> &[Shared<VirtualService>] {
+        &self.rules.virtual_services
+    }
+
+    /// The Gateways whose selector picks a proxy, oldest first.
+    pub fn gateways_of(&self, labels: &Labels) -> Vec<Shared<Gateway>> {
+        let gateways = self.rules.gateways.iter();
+        gateways
+            .filter(|gateway| is_selected(&gateway.spec.selector, labels))
+            .cloned()
+            .collect()
+    }
+
+    /// The Sidecar of a workload, if any.
+    pub fn sidecar_of(&self, namespace: &str, labels: &Labels) -> Option<&Shared<Sidecar>> {
+        self.rules
+            .sidecars
+            .find(&self.mesh_config.root_namespace, namespace, labels)
+    }
+
+    /// The merged DestinationRule for a client (namespace, labels) of a service.
+    pub fn destination_rule(
+        &self,
+        client: (&str, &Labels),
+        service: &Service,
+    ) -> Option<&Shared<DestinationRule>> {
+        self.rules
+            .destination_rules
+            .find(&self.mesh_config.root_namespace, client, service)
+    }
+
+    /// The mutual-TLS modes of a workload.
+    pub fn mutual_tls(&self, namespace: &str, labels: &Labels) -> MutualTlsModes {
+        let root = &self.mesh_config.root_namespace;
+        self.rules
+            .peer_authentications
+            .mutual_tls(root, namespace, labels)
+    }
+
+    /// The mutual-TLS mode of a namespace as a whole.
+    pub fn namespace_mutual_tls(&self, namespace: &str) -> navarch_model::MutualTlsMode {
+        let root = &self.mesh_config.root_namespace;
+        self.rules
+            .peer_authentications
+            .namespace_mutual_tls(root, namespace)
+    }
+
+    /// A proxy's labels: its Pod's, else those that the node tells.
+    pub fn proxy_labels(&self, proxy: &Proxy) -> Labels {
+        self.owner_of(proxy).map_or_else(
+            || proxy.metadata.labels.clone(),
+            |owner| (*owner.labels).clone(),
+        )
+    }
+
+    /// A proxy's locality: the node's word, else its Pod's.
+    pub fn proxy_locality(&self, proxy: &Proxy) -> Locality {
+        if !proxy.locality.is_empty() {
+            return proxy.locality.clone();
+        }
+        self.owner_of(proxy)
+            .map(|owner| owner.workload.locality.clone())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn owner_of(&self, proxy: &Proxy) -> Option<&AddressOwner> {
+        proxy
+            .ip_addresses
+            .iter()
+            .find_map(|ip| self.addresses.get(ip))
+    }
+}

@@ -1,0 +1,98 @@
+//! Platforms' objects to services, workloads and endpoints; after this everything is platform-blind.
+
+pub(crate) mod kubernetes;
+pub(crate) mod pod;
+pub(crate) mod service_entry;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    Endpoint, EndpointSlice, KubernetesNamespace, KubernetesNode, KubernetesPod, KubernetesService,
+    Locality, ServiceEntry, Shared, WorkloadEntry,
+};
+
+use crate::MeshOptions;
+
+/// Namespace and name of an object.
+pub(crate) type Name = (Arc<str>, Arc<str>);
+
+/// Objects by namespace and name.
+pub(crate) type ByName<T> = BTreeMap<Name, Shared<T>>;
+
+/// A Pod with what its endpoints share, read once.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexedPod {
+    pub(crate) pod: Shared<KubernetesPod>,
+    pub(crate) workload: Shared<navarch_model::Workload>,
+}
+
+/// The platforms' objects as they stand.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    pub(crate) options: MeshOptions,
+    pub(crate) trust_domain: Arc<str>,
+    pub(crate) namespaces: ByName<KubernetesNamespace>,
+    pub(crate) nodes: ByName<KubernetesNode>,
+    pub(crate) pods: BTreeMap<Name, IndexedPod>,
+    pub(crate) pods_by_address: BTreeMap<Arc<str>, Name>,
+    pub(crate) services: ByName<KubernetesService>,
+    pub(crate) slices: ByName<EndpointSlice>,
+    /// Names of the slices of a Service, by (namespace, service name).
+    pub(crate) slices_of_service: BTreeMap<Name, BTreeSet<Arc<str>>>,
+    pub(crate) service_entries: ByName<ServiceEntry>,
+    pub(crate) workload_entries: ByName<WorkloadEntry>,
+}
+
+impl Registry {
+    /// The SPIFFE name of a service account.
+    pub(crate) fn spiffe(&self, namespace: &str, account: &str) -> Arc<str> {
+        format!("spiffe://{}/ns/{namespace}/sa/{account}", self.trust_domain).into()
+    }
+
+    /// The network of the cluster: a label of the system namespace.
+    pub(crate) fn default_network(&self, root_namespace: &str) -> Arc<str> {
+        self.namespaces
+            .get(&("".into(), root_namespace.into()))
+            .and_then(|ns| ns.metadata.labels.get(LABEL_NETWORK))
+            .map_or_else(Arc::default, |network| network.as_str().into())
+    }
+
+    /// The Pod that has an address, host-network Pods aside.
+    pub(crate) fn pod_by_address(&self, address: &str) -> Option<&IndexedPod> {
+        self.pods.get(self.pods_by_address.get(address)?)
+    }
+}
+
+/// Label of Pods, namespaces and services that names their network.
+pub(crate) const LABEL_NETWORK: &str = "topology.istio.io/network";
+
+/// Add to a workload's labels what its place tells (istio `labelutil.AugmentLabels`).
+pub(crate) fn with_place(
+    labels: &navarch_model::Labels,
+    cluster_id: &str,
+    locality: &Locality,
+    node_name: &str,
+    network: &str,
+) -> navarch_model::Labels {
+    let mut out = labels.clone();
+    let mut put = |key: &str, value: &str| {
+        if !value.is_empty() {
+            out.insert(key.to_owned(), value.to_owned());
+        }
+    };
+    put("topology.kubernetes.io/region", &locality.region);
+    put("topology.kubernetes.io/zone", &locality.zone);
+    put("topology.istio.io/subzone", &locality.subzone);
+    put("topology.istio.io/cluster", cluster_id);
+    put("kubernetes.io/hostname", node_name);
+    if !labels.contains_key(LABEL_NETWORK) {
+        put(LABEL_NETWORK, network);
+    }
+    out
+}
+
+/// Endpoints in the order in which they are published.
+pub(crate) fn sort_endpoints(endpoints: &mut [Endpoint]) {
+    endpoints.sort_by(|a, b| a.service_port_name.cmp(&b.service_port_name));
+}

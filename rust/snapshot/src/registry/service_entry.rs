@@ -1,0 +1,307 @@
+//! ServiceEntries and WorkloadEntries to services and endpoints.
+//!
+//! Source: istio `pilot/pkg/serviceregistry/serviceentry/conversion.go`.
+
+use std::sync::Arc;
+
+use navarch_model::{
+    Endpoint, EntryPort, Health, Hostname, Labels, Locality, Protocol, Registry as RegistryKind,
+    Resolution, Service, ServiceEntry, ServicePort, Shared, Visibility, Workload, WorkloadEntry,
+    WorkloadEntrySpec, is_selected,
+};
+
+use super::kubernetes::traffic_distribution;
+use super::pod::locality_of_labels;
+use super::{LABEL_NETWORK, Registry, with_place};
+
+/// The services of an entry, one a host.
+pub(crate) fn convert_service_entry(entry: &ServiceEntry) -> Vec<Service> {
+    entry
+        .spec
+        .hosts
+        .iter()
+        .map(|host| convert_host(entry, host))
+        .collect()
+}
+
+fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
+    let (metadata, spec) = (&entry.metadata, &entry.spec);
+    let allocated = entry.status.addresses.iter();
+    Service {
+        hostname: host.into(),
+        namespace: metadata.namespace.as_str().into(),
+        name: host.into(),
+        registry: RegistryKind::External,
+        creation_time: metadata.creation_timestamp,
+        resolution: resolution_of(&spec.resolution),
+        is_mesh_external: spec.location != "MESH_INTERNAL",
+        addresses: spec
+            .addresses
+            .iter()
+            .map(|a| without_full_mask(a).into())
+            .collect(),
+        auto_allocated_addresses: allocated
+            .filter(|a| spec.addresses.is_empty() && (a.host.is_empty() || a.host == host))
+            .map(|a| a.value.as_str().into())
+            .collect(),
+        ports: spec.ports.iter().map(convert_port).collect(),
+        export_to: spec
+            .export_to
+            .iter()
+            .map(|token| Visibility::parse(token))
+            .collect(),
+        labels: metadata.labels.clone(),
+        selector: spec
+            .workload_selector
+            .as_ref()
+            .map_or_else(Labels::new, |s| s.match_labels.clone()),
+        external_name: None,
+        aliases: Vec::new(),
+        has_published_not_ready: false,
+        is_node_local: false,
+        traffic_distribution: traffic_distribution("", &metadata.annotations),
+        service_accounts: Vec::new(),
+        subject_alt_names: spec
+            .subject_alt_names
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect(),
+        external_addresses: Vec::new(),
+        is_happy_eyeballs: metadata
+            .annotations
+            .get("istio.io/connect-strategy")
+            .map(String::as_str)
+            == Some("FIRST_HEALTHY_RACE"),
+        is_persistent_session: false,
+    }
+}
+
+fn convert_port(port: &EntryPort) -> ServicePort {
+    ServicePort {
+        name: port.name.as_str().into(),
+        number: port.number,
+        protocol: Protocol::parse(&port.protocol),
+        target_port: (port.target_port > 0).then_some(port.target_port),
+        target_port_name: None,
+    }
+}
+
+fn resolution_of(text: &str) -> Resolution {
+    match text {
+        "STATIC" => Resolution::ClientSide,
+        "DNS" => Resolution::Dns,
+        "DNS_ROUND_ROBIN" => Resolution::DnsRoundRobin,
+        "DYNAMIC_DNS" => Resolution::DynamicDns,
+        _ => Resolution::Passthrough,
+    }
+}
+
+/// `10.0.0.1/32` and `::1/128` are plain addresses.
+fn without_full_mask(address: &str) -> &str {
+    match address.split_once('/') {
+        Some((ip, "32")) if !ip.contains(':') => ip,
+        Some((ip, "128")) if ip.contains(':') => ip,
+        _ => address,
+    }
+}
+
+/// Whether the workload behind an entry is up; unknown counts as healthy.
+pub(crate) fn health_of_entry(entry: &WorkloadEntry) -> Health {
+    let healthy = entry
+        .status
+        .conditions
+        .iter()
+        .find(|c| c.condition_type == "Healthy");
+    match healthy.map(|condition| condition.status.as_str()) {
+        Some("False") => Health::Unhealthy,
+        _ => Health::Healthy,
+    }
+}
+
+impl Registry {
+    /// The endpoints of the service that an entry makes of `host`.
+    pub(crate) fn service_entry_endpoints(
+        &self,
+        entry: &ServiceEntry,
+        host: &Hostname,
+        root: &str,
+    ) -> Vec<Endpoint> {
+        let spec = &entry.spec;
+        if let Some(selector) = &spec.workload_selector {
+            return self.selected_endpoints(entry, &selector.match_labels, root);
+        }
+        let is_dns = matches!(
+            resolution_of(&spec.resolution),
+            Resolution::Dns | Resolution::DnsRoundRobin
+        );
+        if spec.endpoints.is_empty() && is_dns {
+            let workload = Shared::new(Workload::default());
+            return spec
+                .ports
+                .iter()
+                .map(|port| Endpoint {
+                    addresses: vec![host.as_str().into()],
+                    port: if port.target_port > 0 {
+                        port.target_port
+                    } else {
+                        port.number
+                    },
+                    service_port_name: port.name.as_str().into(),
+                    weight: None,
+                    health: Health::Healthy,
+                    workload: workload.clone(),
+                })
+                .collect();
+        }
+        let namespace = entry.metadata.namespace.as_str();
+        let mut endpoints = Vec::new();
+        for inline in &spec.endpoints {
+            let mut workload = (*self.workload_of_entry(inline, "", namespace, root)).clone();
+            // An inline endpoint is no workload of its own.
+            workload.namespace = "".into();
+            let workload = Shared::new(workload);
+            for port in &spec.ports {
+                endpoints.push(entry_endpoint(inline, port, &workload, Health::Healthy));
+            }
+        }
+        endpoints
+    }
+
+    /// WorkloadEntries and Pods of the entry's namespace that its selector picks.
+    fn selected_endpoints(
+        &self,
+        entry: &ServiceEntry,
+        selector: &Labels,
+        root: &str,
+    ) -> Vec<Endpoint> {
+        let namespace = entry.metadata.namespace.as_str();
+        let mut endpoints = Vec::new();
+        for ((owner, _), workload_entry) in &self.workload_entries {
+            let spec = &workload_entry.spec;
+            if &**owner != namespace || !is_selected(selector, &spec.labels) {
+                continue;
+            }
+            let workload =
+                self.workload_of_entry(spec, &workload_entry.metadata.name, namespace, root);
+            let health = health_of_entry(workload_entry);
+            for port in &entry.spec.ports {
+                endpoints.push(entry_endpoint(spec, port, &workload, health));
+            }
+        }
+        for ((owner, _), indexed) in &self.pods {
+            let pod = &indexed.pod;
+            let is_picked = &**owner == namespace
+                && pod.status.phase == "Running"
+                && !pod.status.pod_ip.is_empty()
+                && is_selected(selector, &pod.metadata.common.labels);
+            if !is_picked {
+                continue;
+            }
+            let is_ready = pod
+                .status
+                .conditions
+                .iter()
+                .all(|c| c.condition_type != "Ready" || c.status == "True");
+            for port in &entry.spec.ports {
+                endpoints.push(Endpoint {
+                    addresses: vec![pod.status.pod_ip.as_str().into()],
+                    port: if port.target_port > 0 {
+                        port.target_port
+                    } else {
+                        port.number
+                    },
+                    service_port_name: port.name.as_str().into(),
+                    weight: None,
+                    health: if is_ready {
+                        Health::Healthy
+                    } else {
+                        Health::Unhealthy
+                    },
+                    workload: indexed.workload.clone(),
+                });
+            }
+        }
+        endpoints
+    }
+
+    /// The workload that an entry describes.
+    pub(crate) fn workload_of_entry(
+        &self,
+        entry: &WorkloadEntrySpec,
+        name: &str,
+        namespace: &str,
+        root: &str,
+    ) -> Shared<Workload> {
+        let locality = if entry.locality.is_empty() {
+            locality_of_labels(&entry.labels).unwrap_or_default()
+        } else {
+            Locality::parse(&entry.locality)
+        };
+        let network: Arc<str> = if entry.network.is_empty() {
+            entry.labels.get(LABEL_NETWORK).map_or_else(
+                || self.default_network(root),
+                |network| network.as_str().into(),
+            )
+        } else {
+            entry.network.as_str().into()
+        };
+        let account = entry.service_account.as_str();
+        let has_mutual_tls = entry
+            .labels
+            .get("security.istio.io/tlsMode")
+            .map_or(!account.is_empty(), |mode| mode == "istio");
+        Shared::new(Workload {
+            name: name.into(),
+            namespace: namespace.into(),
+            labels: with_place(
+                &entry.labels,
+                &self.options.cluster_id,
+                &locality,
+                "",
+                &network,
+            ),
+            service_account: if account.is_empty() {
+                Arc::default()
+            } else {
+                self.spiffe(namespace, account)
+            },
+            locality,
+            network,
+            cluster_id: self.options.cluster_id.clone(),
+            node_name: Arc::default(),
+            hostname: Arc::default(),
+            subdomain: Arc::default(),
+            has_mutual_tls,
+        })
+    }
+}
+
+/// Unix path, else the entry's own port of that name, else targetPort, else the number.
+fn entry_endpoint(
+    spec: &WorkloadEntrySpec,
+    port: &EntryPort,
+    workload: &Shared<Workload>,
+    health: Health,
+) -> Endpoint {
+    let number = if spec.address.starts_with("unix://") {
+        0
+    } else {
+        spec.ports
+            .get(&port.name)
+            .copied()
+            .filter(|number| *number > 0)
+            .unwrap_or(if port.target_port > 0 {
+                port.target_port
+            } else {
+                port.number
+            })
+    };
+    Endpoint {
+        addresses: vec![spec.address.as_str().into()],
+        port: number,
+        service_port_name: port.name.as_str().into(),
+        weight: (spec.weight > 0).then_some(spec.weight),
+        health,
+        workload: workload.clone(),
+    }
+}

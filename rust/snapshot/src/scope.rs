@@ -1,0 +1,309 @@
+//! What the proxies of one group may see.
+//!
+//! Source: istio `pilot/pkg/model/sidecar.go` `DefaultSidecarScopeForNamespace`, `convertToSidecarScope`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    CaptureMode, DestinationRule, EgressListener, Hostname, OutboundTrafficPolicy, ProxyKind,
+    Registry, Service, Shared, Sidecar, VirtualService, Visibility,
+};
+
+use crate::sidecar::EgressHosts;
+use crate::{MeshSnapshot, NodeGroup};
+
+/// One egress listener with what it imports.
+#[derive(Debug, Clone)]
+pub struct EgressScope {
+    /// The Sidecar's listener; `None` for the catch-all of proxies without a Sidecar.
+    pub listener: Option<EgressListener>,
+    /// Imported services, by age.
+    pub services: Vec<Shared<Service>>,
+    /// Imported VirtualServices of the mesh, by age.
+    pub virtual_services: Vec<Shared<VirtualService>>,
+}
+
+impl EgressScope {
+    /// Whether it has neither port nor bind of its own.
+    pub fn is_catch_all(&self) -> bool {
+        self.listener.as_ref().is_none_or(|listener| {
+            listener.port.as_ref().is_none_or(|port| port.number == 0) && listener.bind.is_empty()
+        })
+    }
+
+    /// How its traffic is captured.
+    pub fn capture_mode(&self) -> CaptureMode {
+        self.listener
+            .as_ref()
+            .map_or(CaptureMode::Default, |listener| listener.capture_mode)
+    }
+}
+
+/// What the proxies of one group may see of a mesh.
+#[derive(Debug, Clone)]
+pub struct ProxyScope {
+    /// The group.
+    pub group: Shared<NodeGroup>,
+    /// The mesh-wide settings.
+    pub mesh_config: Shared<navarch_model::MeshConfig>,
+    /// Egress listeners; one catch-all for proxies without a Sidecar, and for routers.
+    pub egress: Vec<EgressScope>,
+    /// Every service that any egress listener imports: one per host, by age.
+    pub services: Vec<Shared<Service>>,
+    /// The Sidecar in force.
+    pub sidecar: Option<Shared<Sidecar>>,
+    /// What happens to traffic for unknown destinations.
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+    by_host: BTreeMap<Hostname, usize>,
+    destination_rules: BTreeMap<Hostname, Shared<DestinationRule>>,
+}
+
+impl ProxyScope {
+    /// The merged DestinationRule for a visible host.
+    pub fn destination_rule(&self, host: &Hostname) -> Option<&Shared<DestinationRule>> {
+        self.destination_rules.get(host)
+    }
+
+    /// The visible service of a host.
+    pub fn find_service(&self, host: &str) -> Option<&Shared<Service>> {
+        self.services.get(*self.by_host.get(host)?)
+    }
+}
+
+impl MeshSnapshot {
+    /// The scope of a group in this epoch.
+    pub fn scope_of(&self, group: &Shared<NodeGroup>) -> ProxyScope {
+        let sidecar = (group.kind == ProxyKind::Sidecar)
+            .then(|| self.sidecar_of(&group.namespace, &group.labels))
+            .flatten()
+            .cloned();
+        let visible = Visible {
+            services: self.visible_services(&group.namespace),
+            virtual_services: self.visible_virtual_services(&group.namespace),
+        };
+        let egress = match &sidecar {
+            Some(sidecar) if !sidecar.spec.egress.is_empty() => {
+                let listeners = sidecar.spec.egress.iter();
+                listeners
+                    .map(|listener| self.import(listener, sidecar, group, &visible))
+                    .collect()
+            }
+            _ => vec![EgressScope {
+                listener: None,
+                services: visible.services.clone(),
+                virtual_services: visible.virtual_services.clone(),
+            }],
+        };
+        let services = one_per_host(&egress, &group.namespace);
+        let egress = egress
+            .into_iter()
+            .map(|scope| keep_chosen(scope, &services))
+            .collect();
+        let mesh_mode = self.mesh_config.outbound_traffic_policy.mode;
+        let outbound_traffic_policy = sidecar
+            .as_ref()
+            .and_then(|sidecar| sidecar.spec.outbound_traffic_policy.clone())
+            .unwrap_or(OutboundTrafficPolicy {
+                mode: mesh_mode,
+                egress_proxy: None,
+            });
+        let client = (&*group.namespace, &group.labels);
+        let destination_rules = services
+            .iter()
+            .filter_map(|service| {
+                let rule = self.destination_rule(client, service)?;
+                Some((service.hostname.clone(), rule.clone()))
+            })
+            .collect();
+        ProxyScope {
+            group: group.clone(),
+            mesh_config: self.mesh_config.clone(),
+            egress,
+            by_host: services
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (s.hostname.clone(), i))
+                .collect(),
+            services,
+            sidecar,
+            outbound_traffic_policy,
+            destination_rules,
+        }
+    }
+
+    /// Services exported to a namespace, by age.
+    fn visible_services(&self, namespace: &str) -> Vec<Shared<Service>> {
+        let default = parse_tokens(&self.mesh_config.default_service_export_to);
+        let services = self.services().iter();
+        services
+            .filter(|service| {
+                let tokens = if service.export_to.is_empty() {
+                    &default
+                } else {
+                    &service.export_to
+                };
+                Visibility::is_visible(tokens, &service.namespace, namespace)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// VirtualServices exported to a namespace, by age.
+    fn visible_virtual_services(&self, namespace: &str) -> Vec<Shared<VirtualService>> {
+        let default = parse_tokens(&self.mesh_config.default_virtual_service_export_to);
+        let rules = self.virtual_services().iter();
+        rules
+            .filter(|rule| {
+                let own = parse_tokens(&rule.spec.export_to);
+                let tokens = if own.is_empty() { &default } else { &own };
+                Visibility::is_visible(tokens, &rule.metadata.namespace, namespace)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// What one egress listener of a Sidecar imports: its hosts, and what their VirtualServices lead to.
+    fn import(
+        &self,
+        listener: &EgressListener,
+        sidecar: &Sidecar,
+        group: &NodeGroup,
+        visible: &Visible,
+    ) -> EgressScope {
+        // A Sidecar of the root namespace means, by `.`, the namespace that it is applied to.
+        let namespace = &group.namespace;
+        let hosts = EgressHosts::new(&listener.hosts, namespace);
+        let virtual_services: Vec<_> = visible
+            .virtual_services
+            .iter()
+            .filter(|rule| {
+                rule.spec.gateways.iter().any(|gateway| gateway == "mesh")
+                    && hosts.has_virtual_service(&rule.spec.hosts, &rule.metadata.namespace)
+            })
+            .cloned()
+            .collect();
+        let imported: BTreeSet<(&str, &str)> = visible
+            .services
+            .iter()
+            .filter(|service| hosts.has_service(&service.hostname, &service.namespace))
+            .map(|service| (service.hostname.as_str(), &*service.namespace))
+            .collect();
+        let destinations: BTreeSet<&str> = virtual_services
+            .iter()
+            .flat_map(|rule| destinations_of(rule))
+            .collect();
+        let services = visible
+            .services
+            .iter()
+            .filter(|service| {
+                imported.contains(&(service.hostname.as_str(), &*service.namespace))
+                    || (destinations.contains(service.hostname.as_str())
+                        && self.is_preferred(service, &sidecar.metadata.namespace, visible))
+            })
+            .cloned()
+            .collect();
+        EgressScope {
+            listener: Some(listener.clone()),
+            services,
+            virtual_services,
+        }
+    }
+
+    /// Whether a host's service is the one that a client of `namespace` means: its own namespace's, else the first.
+    #[expect(clippy::unused_self, reason = "asked of a mesh, like its siblings")]
+    fn is_preferred(&self, service: &Service, namespace: &str, visible: &Visible) -> bool {
+        let same_host = || {
+            visible
+                .services
+                .iter()
+                .filter(|s| s.hostname == service.hostname)
+        };
+        let own = same_host().find(|s| &*s.namespace == namespace);
+        own.or_else(|| same_host().next())
+            .is_some_and(|s| s.namespace == service.namespace)
+    }
+}
+
+/// What a namespace may see at all.
+struct Visible {
+    services: Vec<Shared<Service>>,
+    virtual_services: Vec<Shared<VirtualService>>,
+}
+
+fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
+    tokens
+        .iter()
+        .map(|token| Visibility::parse(token))
+        .collect()
+}
+
+/// Hosts that a VirtualService sends traffic to.
+fn destinations_of(rule: &VirtualService) -> impl Iterator<Item = &str> {
+    let spec = &rule.spec;
+    let http = spec.http.iter().flat_map(|route| {
+        let mirrors = route
+            .mirrors
+            .iter()
+            .filter_map(|mirror| mirror.destination.as_ref());
+        route
+            .route
+            .iter()
+            .map(|r| &r.destination)
+            .chain(&route.mirror)
+            .chain(mirrors)
+    });
+    let tls = spec
+        .tls
+        .iter()
+        .flat_map(|route| &route.route)
+        .map(|r| &r.destination);
+    let tcp = spec
+        .tcp
+        .iter()
+        .flat_map(|route| &route.route)
+        .map(|r| &r.destination);
+    http.chain(tls)
+        .chain(tcp)
+        .map(|destination| destination.host.as_str())
+}
+
+/// Of each host the service of the client's own namespace, else a Kubernetes Service, else the oldest.
+fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>> {
+    let rank = |service: &Service| {
+        (
+            &*service.namespace != namespace,
+            service.registry != Registry::Kubernetes,
+        )
+    };
+    let mut chosen: BTreeMap<&Hostname, &Shared<Service>> = BTreeMap::new();
+    for service in egress.iter().flat_map(|scope| &scope.services) {
+        chosen
+            .entry(&service.hostname)
+            .and_modify(|old| {
+                if rank(service) < rank(old) {
+                    *old = service;
+                }
+            })
+            .or_insert(service);
+    }
+    let mut services: Vec<Shared<Service>> = chosen.into_values().cloned().collect();
+    services.sort_by(|a, b| a.age().cmp(&b.age()));
+    services
+}
+
+fn keep_chosen(scope: EgressScope, chosen: &[Shared<Service>]) -> EgressScope {
+    if scope.services.len() == chosen.len() {
+        return scope;
+    }
+    let keys: BTreeMap<&Hostname, &Arc<str>> = chosen
+        .iter()
+        .map(|service| (&service.hostname, &service.namespace))
+        .collect();
+    let services = scope
+        .services
+        .into_iter()
+        .filter(|service| keys.get(&service.hostname) == Some(&&service.namespace))
+        .collect();
+    EgressScope { services, ..scope }
+}

@@ -1,0 +1,340 @@
+//! The one mutable state: objects as they stand, and the parts of the next snapshot.
+
+mod dirty;
+mod index;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{
+    ConfigKey, Diagnostic, Kind, KubernetesPod, MeshConfig, Object, ServiceEndpoints, Shared,
+    decode_object,
+};
+
+use crate::mesh::{MeshOptions, MeshSnapshot, RuleIndex, ServiceIndex};
+use crate::registry::kubernetes::service_of_slice;
+use crate::registry::{IndexedPod, Registry};
+use crate::{Batch, Change, ChangeSet, ServiceKey};
+
+use dirty::Dirty;
+use index::Converted;
+
+type Name = (Arc<str>, Arc<str>);
+
+/// Objects of kinds that only hold rules.
+#[derive(Debug, Default)]
+struct Rules {
+    virtual_services: BTreeMap<Name, Shared<navarch_model::VirtualService>>,
+    destination_rules: BTreeMap<Name, Shared<navarch_model::DestinationRule>>,
+    gateways: BTreeMap<Name, Shared<navarch_model::Gateway>>,
+    sidecars: BTreeMap<Name, Shared<navarch_model::Sidecar>>,
+    peer_authentications: BTreeMap<Name, Shared<navarch_model::PeerAuthentication>>,
+}
+
+/// Holds every object; one writer applies batches, readers take snapshots.
+#[derive(Debug)]
+pub struct MeshStore {
+    mesh_config: Shared<MeshConfig>,
+    registry: Registry,
+    rules: Rules,
+    converted: Converted,
+    /// Faults of objects that could not be decoded; their last valid value stays.
+    undecodable: BTreeMap<ConfigKey, Diagnostic>,
+    rule_diagnostics: Vec<Diagnostic>,
+    current: Arc<MeshSnapshot>,
+}
+
+impl MeshStore {
+    /// An empty mesh.
+    pub fn new(options: MeshOptions) -> Self {
+        let mesh_config = Shared::new(MeshConfig::default());
+        let trust_domain = mesh_config.trust_domain.as_str().into();
+        let current = Arc::new(MeshSnapshot {
+            epoch: 0,
+            mesh_config: mesh_config.clone(),
+            domain_suffix: options.domain_suffix.clone(),
+            services: Arc::new(ServiceIndex::default()),
+            endpoints: Arc::default(),
+            addresses: Arc::default(),
+            services_by_address: Arc::default(),
+            rules: Arc::new(RuleIndex::default()),
+            no_endpoints: Shared::new(ServiceEndpoints::default()),
+        });
+        Self {
+            mesh_config,
+            registry: Registry {
+                options,
+                trust_domain,
+                ..Registry::default()
+            },
+            rules: Rules::default(),
+            converted: Converted::default(),
+            undecodable: BTreeMap::new(),
+            rule_diagnostics: Vec::new(),
+            current,
+        }
+    }
+
+    /// Apply changes that take effect together, and say what they changed.
+    ///
+    /// An object that can't be decoded keeps its last valid value; the rest of the batch is applied.
+    pub fn apply(&mut self, batch: Batch) -> ChangeSet {
+        let mut dirty = Dirty::default();
+        for change in batch {
+            self.apply_one(change, &mut dirty);
+        }
+        let changes = self.refresh(&dirty);
+        changes.unwrap_or_default()
+    }
+
+    /// The mesh as the last batch left it.
+    pub fn snapshot(&self) -> Arc<MeshSnapshot> {
+        Arc::clone(&self.current)
+    }
+
+    /// What is wrong with objects by themselves or with the names they use, in key order.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self
+            .undecodable
+            .values()
+            .chain(&self.rule_diagnostics)
+            .cloned()
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn apply_one(&mut self, change: Change, dirty: &mut Dirty) {
+        let key = change.key;
+        let object = match change
+            .payload
+            .as_deref()
+            .map(|payload| decode_object(&key, payload))
+        {
+            None => None,
+            Some(Ok(object)) => Some(object),
+            Some(Err(diagnostic)) => {
+                self.undecodable.insert(key, diagnostic);
+                return;
+            }
+        };
+        self.undecodable.remove(&key);
+        self.put(&key, object, dirty);
+    }
+
+    fn put(&mut self, key: &ConfigKey, object: Option<Object>, dirty: &mut Dirty) {
+        let name: Name = (key.namespace.clone(), key.name.clone());
+        macro_rules! put {
+            ($map:expr, $variant:ident) => {{
+                let value = match object {
+                    Some(Object::$variant(value)) => Some(Shared::new(value)),
+                    _ => None,
+                };
+                replace(&mut $map, name, value)
+            }};
+        }
+        let is_changed = match key.kind {
+            Kind::ServiceAccount => false,
+            Kind::MeshConfig => {
+                let value = match object {
+                    Some(Object::MeshConfig(value)) => *value,
+                    _ => MeshConfig::default(),
+                };
+                let value = Shared::new(value);
+                let is_changed = value != self.mesh_config;
+                self.mesh_config = value;
+                is_changed
+            }
+            Kind::Namespace => put!(self.registry.namespaces, Namespace),
+            Kind::Node => put!(self.registry.nodes, Node),
+            Kind::Pod => {
+                let value = match object {
+                    Some(Object::Pod(value)) => Some(value),
+                    _ => None,
+                };
+                return self.put_pod(key, name, value, dirty);
+            }
+            Kind::Service => put!(self.registry.services, Service),
+            Kind::EndpointSlice => return self.put_slice(key, object, dirty),
+            Kind::ServiceEntry => put!(self.registry.service_entries, ServiceEntry),
+            Kind::WorkloadEntry => put!(self.registry.workload_entries, WorkloadEntry),
+            Kind::VirtualService => put!(self.rules.virtual_services, VirtualService),
+            Kind::DestinationRule => put!(self.rules.destination_rules, DestinationRule),
+            Kind::Gateway => put!(self.rules.gateways, Gateway),
+            Kind::Sidecar => put!(self.rules.sidecars, Sidecar),
+            Kind::PeerAuthentication => put!(self.rules.peer_authentications, PeerAuthentication),
+        };
+        if is_changed {
+            dirty.add_object(key);
+        }
+    }
+
+    fn put_pod(
+        &mut self,
+        key: &ConfigKey,
+        name: Name,
+        pod: Option<KubernetesPod>,
+        dirty: &mut Dirty,
+    ) {
+        let pod = pod.map(Shared::new);
+        let registry = &mut self.registry;
+        let old = registry.pods.get(&name).map(|indexed| indexed.pod.clone());
+        if old == pod {
+            return;
+        }
+        for ip in old.iter().flat_map(|pod| addresses_of(pod)) {
+            if registry.pods_by_address.get(&ip) == Some(&name) {
+                registry.pods_by_address.remove(&ip);
+            }
+            dirty.addresses.insert(ip);
+        }
+        match pod {
+            None => {
+                registry.pods.remove(&name);
+            }
+            Some(pod) => {
+                for ip in addresses_of(&pod) {
+                    registry.pods_by_address.insert(ip.clone(), name.clone());
+                    dirty.addresses.insert(ip);
+                }
+                let network = registry.default_network(&self.mesh_config.root_namespace);
+                let workload = registry.workload_of_pod(&pod, &network);
+                registry
+                    .pods
+                    .insert(name.clone(), IndexedPod { pod, workload });
+            }
+        }
+        dirty.add_object(key);
+        dirty.pods.insert(name);
+    }
+
+    fn put_slice(&mut self, key: &ConfigKey, object: Option<Object>, dirty: &mut Dirty) {
+        let name: Name = (key.namespace.clone(), key.name.clone());
+        let registry = &mut self.registry;
+        let slice = match object {
+            Some(Object::EndpointSlice(slice)) => Some(Shared::new(slice)),
+            _ => None,
+        };
+        let old = registry.slices.get(&name).cloned();
+        if old == slice {
+            return;
+        }
+        let service_of = |slice: &Shared<_>| {
+            service_of_slice(slice).map(|service| (name.0.clone(), Arc::from(service)))
+        };
+        let (old_service, new_service) = (
+            old.as_ref().and_then(&service_of),
+            slice.as_ref().and_then(&service_of),
+        );
+        if let Some(service) = &old_service
+            && let Some(slices) = registry.slices_of_service.get_mut(service)
+        {
+            slices.remove(&name.1);
+        }
+        if let Some(service) = &new_service {
+            registry
+                .slices_of_service
+                .entry(service.clone())
+                .or_default()
+                .insert(name.1.clone());
+        }
+        replace(&mut registry.slices, name, slice);
+        dirty.add_object(key);
+        dirty
+            .kubernetes_services
+            .extend(old_service.into_iter().chain(new_service));
+    }
+
+    /// Rebuild what is dirty and publish it; `None` when nothing is.
+    fn refresh(&mut self, dirty: &Dirty) -> Option<ChangeSet> {
+        if dirty.is_empty() {
+            return None;
+        }
+        let mut next = (*self.current).clone();
+        next.epoch += 1;
+        next.mesh_config = self.mesh_config.clone();
+        let mut changes = ChangeSet {
+            objects: dirty.objects.clone(),
+            is_configuration: dirty.is_configuration(),
+            ..ChangeSet::default()
+        };
+        if dirty.is_everything() {
+            self.refresh_workloads();
+        }
+        if dirty.is_everything() || !dirty.addresses.is_empty() {
+            self.refresh_addresses(dirty, &mut next, &mut changes);
+        }
+        if dirty.has_services() {
+            self.refresh_services(dirty, &mut next);
+        }
+        self.refresh_endpoints(dirty, &mut next, &mut changes);
+        if dirty.has_rules() {
+            self.refresh_rules(&mut next);
+        }
+        if changes.is_empty() {
+            return None;
+        }
+        self.current = Arc::new(next);
+        Some(changes)
+    }
+
+    /// Pods' workloads anew, after what they inherit from the mesh, namespaces and Nodes changed.
+    fn refresh_workloads(&mut self) {
+        self.registry.trust_domain = self.mesh_config.trust_domain.as_str().into();
+        let network = self
+            .registry
+            .default_network(&self.mesh_config.root_namespace);
+        let workloads: Vec<_> = self
+            .registry
+            .pods
+            .iter()
+            .map(|(name, indexed)| {
+                (
+                    name.clone(),
+                    self.registry.workload_of_pod(&indexed.pod, &network),
+                )
+            })
+            .collect();
+        for (name, workload) in workloads {
+            if let Some(indexed) = self.registry.pods.get_mut(&name) {
+                indexed.workload = workload;
+            }
+        }
+    }
+}
+
+/// The addresses at which a Pod is alone: those of the host network are the Node's.
+fn addresses_of(pod: &KubernetesPod) -> Vec<Arc<str>> {
+    let is_gone = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
+    if pod.spec.host_network || is_gone {
+        return Vec::new();
+    }
+    let mut addresses: Vec<Arc<str>> = pod
+        .status
+        .pod_ips
+        .iter()
+        .map(|ip| ip.ip.as_str().into())
+        .collect();
+    if addresses.is_empty() && !pod.status.pod_ip.is_empty() {
+        addresses.push(pod.status.pod_ip.as_str().into());
+    }
+    addresses
+}
+
+/// Put or remove; whether the value is another than before.
+fn replace<T>(map: &mut BTreeMap<Name, Shared<T>>, name: Name, value: Option<Shared<T>>) -> bool {
+    match value {
+        Some(value) => map
+            .insert(name, value.clone())
+            .is_none_or(|old| old != value),
+        None => map.remove(&name).is_some(),
+    }
+}
+
+/// The key of a service of the Kubernetes registry.
+fn kubernetes_key(registry: &Registry, name: &Name) -> ServiceKey {
+    ServiceKey {
+        hostname: registry.service_hostname(&name.1, &name.0),
+        namespace: name.0.clone(),
+    }
+}

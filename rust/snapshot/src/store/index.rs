@@ -1,0 +1,534 @@
+//! Rebuilding the parts of a snapshot from the objects as they stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    Alias, Endpoint, Hostname, Registry as RegistryKind, Resolution, Service, ServiceEndpoints,
+    Shared, TrafficDistribution,
+};
+
+use crate::destination_rule::DestinationRuleIndex;
+use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
+use crate::mutual_tls::PeerAuthenticationIndex;
+use crate::registry::service_entry::convert_service_entry;
+use crate::registry::sort_endpoints;
+use crate::sidecar::SidecarIndex;
+use crate::virtual_service::{MergeOptions, merge_virtual_services};
+use crate::{ChangeSet, ServiceKey};
+
+use super::dirty::Dirty;
+use super::{MeshStore, Name, kubernetes_key};
+
+/// Services made of platforms' objects, kept until the object changes.
+#[derive(Debug, Default)]
+pub(super) struct Converted {
+    kubernetes: BTreeMap<Name, Shared<Service>>,
+    entries: BTreeMap<Name, Vec<Shared<Service>>>,
+    /// Which entries make a host, for its endpoints.
+    entries_of_host: BTreeMap<ServiceKey, BTreeSet<Name>>,
+}
+
+impl MeshStore {
+    pub(super) fn refresh_services(&mut self, dirty: &Dirty, next: &mut MeshSnapshot) {
+        let names: Vec<Name> = if dirty.is_everything() {
+            self.registry
+                .services
+                .keys()
+                .chain(self.converted.kubernetes.keys())
+                .cloned()
+                .collect()
+        } else {
+            dirty.kubernetes_services.iter().cloned().collect()
+        };
+        for name in names {
+            match self.registry.services.get(&name) {
+                Some(service) => {
+                    let service = self.registry.convert_kubernetes_service(service);
+                    self.converted.kubernetes.insert(name, Shared::new(service));
+                }
+                None => {
+                    self.converted.kubernetes.remove(&name);
+                }
+            }
+        }
+        if dirty.has_entries() {
+            self.refresh_entries();
+        }
+        next.services = Arc::new(self.index_services());
+    }
+
+    fn refresh_entries(&mut self) {
+        let entries = &self.registry.service_entries;
+        self.converted.entries = entries
+            .iter()
+            .map(|(name, entry)| {
+                (
+                    name.clone(),
+                    convert_service_entry(entry)
+                        .into_iter()
+                        .map(Shared::new)
+                        .collect(),
+                )
+            })
+            .collect();
+        self.converted.entries_of_host.clear();
+        for (name, services) in &self.converted.entries {
+            for service in services {
+                let key = ServiceKey::of(service);
+                self.converted
+                    .entries_of_host
+                    .entry(key)
+                    .or_default()
+                    .insert(name.clone());
+            }
+        }
+    }
+
+    /// All services, those of one host and namespace merged, with the names that stand for them.
+    fn index_services(&self) -> ServiceIndex {
+        let mut by_key: BTreeMap<ServiceKey, Shared<Service>> = self
+            .converted
+            .kubernetes
+            .values()
+            .map(|service| (ServiceKey::of(service), service.clone()))
+            .collect();
+        let mut entries: Vec<&Shared<Service>> =
+            self.converted.entries.values().flatten().collect();
+        entries.sort_by(|a, b| a.age().cmp(&b.age()));
+        for service in entries {
+            by_key
+                .entry(ServiceKey::of(service))
+                .and_modify(|older| merge_service(older, service))
+                .or_insert_with(|| service.clone());
+        }
+        add_aliases(&mut by_key);
+        let mut services: Vec<Shared<Service>> = by_key.into_values().collect();
+        services.sort_by(|a, b| a.age().cmp(&b.age()));
+        let mut by_host: BTreeMap<Hostname, Vec<Shared<Service>>> = BTreeMap::new();
+        for service in &services {
+            by_host
+                .entry(service.hostname.clone())
+                .or_default()
+                .push(service.clone());
+        }
+        let has_node_preference = services.iter().any(|service| {
+            service.is_node_local
+                || service.traffic_distribution == TrafficDistribution::PreferSameNode
+        });
+        ServiceIndex {
+            services,
+            by_host,
+            has_node_preference,
+        }
+    }
+
+    pub(super) fn refresh_endpoints(
+        &mut self,
+        dirty: &Dirty,
+        next: &mut MeshSnapshot,
+        changes: &mut ChangeSet,
+    ) {
+        let keys = self.stale_endpoints(dirty);
+        if keys.is_empty() {
+            return;
+        }
+        let mut endpoints = (*next.endpoints).clone();
+        let mut by_address = (*next.services_by_address).clone();
+        for key in keys {
+            let new = self.endpoints_of(&key);
+            let old = endpoints.get(&key).cloned();
+            if old
+                .as_deref()
+                .map_or(new.is_empty(), |old| old.endpoints == new)
+            {
+                continue;
+            }
+            for endpoint in old.iter().flat_map(|old| &old.endpoints) {
+                remove_addresses(&mut by_address, endpoint, &key);
+            }
+            for address in new.iter().flat_map(|endpoint| &endpoint.addresses) {
+                by_address
+                    .entry(address.clone())
+                    .or_default()
+                    .insert(key.clone());
+            }
+            let service = next.find_service(&key);
+            if service.is_some_and(|service| is_shaping(service, old.as_deref(), &new)) {
+                changes.is_configuration = true;
+            }
+            if new.is_empty() {
+                endpoints.remove(&key);
+            } else {
+                endpoints.insert(
+                    key.clone(),
+                    Shared::new(ServiceEndpoints { endpoints: new }),
+                );
+            }
+            changes.endpoints.insert(key);
+        }
+        next.endpoints = Arc::new(endpoints);
+        next.services_by_address = Arc::new(by_address);
+    }
+
+    /// The services whose endpoints may be others than published.
+    fn stale_endpoints(&self, dirty: &Dirty) -> BTreeSet<ServiceKey> {
+        let registry = &self.registry;
+        let mut keys: BTreeSet<ServiceKey> = if dirty.is_everything() {
+            registry
+                .services
+                .keys()
+                .map(|name| kubernetes_key(registry, name))
+                .collect()
+        } else {
+            dirty
+                .kubernetes_services
+                .iter()
+                .map(|name| kubernetes_key(registry, name))
+                .collect()
+        };
+        if dirty.has_entries() {
+            keys.extend(self.current.endpoints.keys().cloned());
+            keys.extend(self.converted.entries_of_host.keys().cloned());
+            keys.extend(
+                registry
+                    .services
+                    .keys()
+                    .map(|name| kubernetes_key(registry, name)),
+            );
+        }
+        if !dirty.pods.is_empty() {
+            let namespaces: BTreeSet<&Arc<str>> = dirty.pods.iter().map(|name| &name.0).collect();
+            for ((namespace, _), slice) in &registry.slices {
+                let is_stale = namespaces.contains(namespace)
+                    && slice
+                        .endpoints
+                        .iter()
+                        .any(|endpoint| match &endpoint.target_ref {
+                            Some(target) => dirty
+                                .pods
+                                .contains(&(namespace.clone(), target.name.as_str().into())),
+                            None => endpoint
+                                .addresses
+                                .iter()
+                                .any(|a| dirty.addresses.contains(&**a)),
+                        });
+                if let Some(service) = crate::registry::kubernetes::service_of_slice(slice)
+                    && is_stale
+                {
+                    keys.insert(kubernetes_key(
+                        registry,
+                        &(namespace.clone(), service.into()),
+                    ));
+                }
+            }
+            for (name, entry) in &registry.service_entries {
+                if entry.spec.workload_selector.is_some() && namespaces.contains(&name.0) {
+                    let services = self.converted.entries.get(name).into_iter().flatten();
+                    keys.extend(services.map(|service| ServiceKey::of(service)));
+                }
+            }
+        }
+        keys
+    }
+
+    fn endpoints_of(&self, key: &ServiceKey) -> Vec<Endpoint> {
+        let registry = &self.registry;
+        let root = &self.mesh_config.root_namespace;
+        let suffix = format!(".{}.svc.{}", key.namespace, registry.options.domain_suffix);
+        let mut endpoints = key
+            .hostname
+            .as_str()
+            .strip_suffix(suffix.as_str())
+            .and_then(|name| registry.services.get(&(key.namespace.clone(), name.into())))
+            .map(|service| registry.kubernetes_endpoints(service, root))
+            .unwrap_or_default();
+        for name in self
+            .converted
+            .entries_of_host
+            .get(key)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(entry) = registry.service_entries.get(name) {
+                endpoints.extend(registry.service_entry_endpoints(entry, &key.hostname, root));
+            }
+        }
+        sort_endpoints(&mut endpoints);
+        endpoints
+    }
+
+    pub(super) fn refresh_addresses(
+        &self,
+        dirty: &Dirty,
+        next: &mut MeshSnapshot,
+        changes: &mut ChangeSet,
+    ) {
+        let mut addresses = (*next.addresses).clone();
+        let stale: BTreeSet<Arc<str>> = if dirty.is_everything() {
+            addresses
+                .keys()
+                .chain(self.registry.pods_by_address.keys())
+                .cloned()
+                .collect()
+        } else {
+            dirty.addresses.clone()
+        };
+        for address in stale {
+            let owner = self
+                .registry
+                .pod_by_address(&address)
+                .map(|indexed| AddressOwner {
+                    workload: indexed.workload.clone(),
+                    labels: Shared::new(indexed.pod.metadata.common.labels.clone()),
+                    ports: Shared::new(named_ports(&indexed.pod)),
+                });
+            let old = addresses.get(&address);
+            let is_same = match (old, &owner) {
+                (None, None) => true,
+                (Some(old), Some(new)) => {
+                    old.workload == new.workload
+                        && old.labels == new.labels
+                        && old.ports == new.ports
+                }
+                _ => false,
+            };
+            if is_same {
+                continue;
+            }
+            changes.addresses.insert(address.clone());
+            match owner {
+                Some(owner) => addresses.insert(address, owner),
+                None => addresses.remove(&address),
+            };
+        }
+        next.addresses = Arc::new(addresses);
+    }
+
+    pub(super) fn refresh_rules(&mut self, next: &mut MeshSnapshot) {
+        let mesh = &self.mesh_config;
+        let domain_suffix = &self.registry.options.domain_suffix;
+        let mut raw: Vec<_> = self.rules.virtual_services.values().cloned().collect();
+        raw.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
+        let options = MergeOptions {
+            default_export_to: &mesh.default_virtual_service_export_to,
+            domain_suffix,
+        };
+        let (virtual_services, diagnostics) = merge_virtual_services(&raw, &options);
+        self.rule_diagnostics = diagnostics;
+        let mut rules: Vec<_> = self.rules.destination_rules.values().cloned().collect();
+        rules.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
+        let destination_rules = DestinationRuleIndex::new(
+            &rules,
+            &mesh.default_destination_rule_export_to,
+            domain_suffix,
+        );
+        let mut gateways: Vec<_> = self.rules.gateways.values().cloned().collect();
+        gateways.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
+        let sidecars = SidecarIndex::new(self.rules.sidecars.values());
+        let peer_authentications =
+            PeerAuthenticationIndex::new(self.rules.peer_authentications.values());
+        let mut rules = RuleIndex {
+            virtual_services,
+            destination_rules,
+            gateways,
+            sidecars,
+            peer_authentications,
+            label_keys: BTreeSet::new(),
+        };
+        rules.label_keys = label_keys(&rules, mesh);
+        next.rules = Arc::new(rules);
+    }
+}
+
+/// Whether endpoints shape more than their own load assignment: listeners, clusters, identities, name tables.
+fn is_shaping(service: &Service, old: Option<&ServiceEndpoints>, new: &[Endpoint]) -> bool {
+    if service.resolution != Resolution::ClientSide {
+        return true;
+    }
+    let identities = |endpoints: &[Endpoint]| -> BTreeSet<(Arc<str>, bool)> {
+        endpoints
+            .iter()
+            .map(|e| {
+                (
+                    e.workload.service_account.clone(),
+                    e.workload.has_mutual_tls,
+                )
+            })
+            .collect()
+    };
+    let old = old.map_or(&[][..], |old| &old.endpoints);
+    !old.is_empty() && !new.is_empty() && identities(old) != identities(new)
+        || old.is_empty() != new.is_empty()
+}
+
+fn remove_addresses(
+    by_address: &mut BTreeMap<Arc<str>, BTreeSet<ServiceKey>>,
+    endpoint: &Endpoint,
+    key: &ServiceKey,
+) {
+    for address in &endpoint.addresses {
+        if let Some(services) = by_address.get_mut(address) {
+            services.remove(key);
+            if services.is_empty() {
+                by_address.remove(address);
+            }
+        }
+    }
+}
+
+/// A younger service of the same host and namespace adds ports and addresses; a Kubernetes Service stays as it is.
+fn merge_service(older: &mut Shared<Service>, younger: &Shared<Service>) {
+    if older.registry == RegistryKind::Kubernetes {
+        return;
+    }
+    let mut merged = (**older).clone();
+    for port in &younger.ports {
+        if merged.find_port(port.number).is_none() {
+            merged.ports.push(port.clone());
+        }
+    }
+    for address in &younger.addresses {
+        if !merged.addresses.contains(address) {
+            merged.addresses.push(address.clone());
+        }
+    }
+    *older = Shared::new(merged);
+}
+
+/// Tell each service the ExternalName services that lead to it, also over several steps.
+fn add_aliases(by_key: &mut BTreeMap<ServiceKey, Shared<Service>>) {
+    /// Aliases of aliases are followed so far (a cycle ends here, too).
+    const MAX_STEPS: usize = 10;
+    let targets: BTreeMap<Hostname, Hostname> = by_key
+        .values()
+        .filter_map(|service| Some((service.hostname.clone(), service.external_name.clone()?)))
+        .collect();
+    if targets.is_empty() {
+        return;
+    }
+    let mut aliases: BTreeMap<Hostname, BTreeSet<Alias>> = BTreeMap::new();
+    for service in by_key
+        .values()
+        .filter(|service| service.external_name.is_some())
+    {
+        let mut host = &service.hostname;
+        let mut n_steps = 0;
+        while let Some(target) = targets.get(host).filter(|_| n_steps < MAX_STEPS) {
+            host = target;
+            n_steps += 1;
+        }
+        if n_steps < MAX_STEPS {
+            let alias = Alias {
+                hostname: service.hostname.clone(),
+                namespace: service.namespace.clone(),
+            };
+            aliases.entry(host.clone()).or_default().insert(alias);
+        }
+    }
+    for service in by_key.values_mut() {
+        if let Some(names) = aliases.get(&service.hostname)
+            && service.resolution != Resolution::Alias
+        {
+            let mut with_aliases = (**service).clone();
+            with_aliases.aliases = names.iter().cloned().collect();
+            *service = Shared::new(with_aliases);
+        }
+    }
+}
+
+fn named_ports(pod: &navarch_model::KubernetesPod) -> BTreeMap<String, u32> {
+    let ports = pod
+        .spec
+        .containers
+        .iter()
+        .flat_map(|container| &container.ports);
+    let mut named = BTreeMap::new();
+    for port in ports.filter(|port| !port.name.is_empty()) {
+        named
+            .entry(port.name.clone())
+            .or_insert(port.container_port);
+    }
+    named
+}
+
+/// Label keys of proxies that any rule looks at: proxies that agree on them may share resources.
+fn label_keys(rules: &RuleIndex, mesh: &navarch_model::MeshConfig) -> BTreeSet<String> {
+    let mut keys: BTreeSet<String> = rules
+        .destination_rules
+        .selector_keys()
+        .chain(rules.sidecars.selector_keys())
+        .cloned()
+        .collect();
+    for gateway in &rules.gateways {
+        keys.extend(gateway.spec.selector.keys().cloned());
+    }
+    for rule in &rules.virtual_services {
+        let http = rule
+            .spec
+            .http
+            .iter()
+            .flat_map(|route| &route.matches)
+            .map(|m| &m.source_labels);
+        let tls = rule
+            .spec
+            .tls
+            .iter()
+            .flat_map(|route| &route.matches)
+            .map(|m| &m.source_labels);
+        let tcp = rule
+            .spec
+            .tcp
+            .iter()
+            .flat_map(|route| &route.matches)
+            .map(|m| &m.source_labels);
+        keys.extend(
+            http.chain(tls)
+                .chain(tcp)
+                .flat_map(|labels| labels.keys().cloned()),
+        );
+    }
+    let of_mesh = mesh
+        .locality_lb_setting
+        .iter()
+        .flat_map(|setting| &setting.failover_priority);
+    let of_rules = rules
+        .destination_rules
+        .rules()
+        .flat_map(|rule| failover_labels(rule));
+    for label in of_mesh.chain(of_rules) {
+        keys.insert(label.split('=').next().unwrap_or(label).to_owned());
+    }
+    keys
+}
+
+/// Every failoverPriority label of a rule, wherever in it.
+fn failover_labels(rule: &navarch_model::DestinationRule) -> Vec<&String> {
+    let policies = rule.spec.traffic_policy.iter().chain(
+        rule.spec
+            .subsets
+            .iter()
+            .filter_map(|subset| subset.traffic_policy.as_ref()),
+    );
+    policies
+        .flat_map(|policy| {
+            policy.load_balancer.iter().chain(
+                policy
+                    .port_level_settings
+                    .iter()
+                    .filter_map(|port| port.load_balancer.as_ref()),
+            )
+        })
+        .flat_map(|load_balancer| {
+            let locality = load_balancer
+                .locality_lb_setting
+                .iter()
+                .flat_map(|s| &s.failover_priority);
+            let zone = load_balancer
+                .zone_aware_lb_setting
+                .iter()
+                .flat_map(|s| &s.failover_priority);
+            locality.chain(zone)
+        })
+        .collect()
+}

@@ -1,0 +1,93 @@
+//! Which services a proxy's own workload serves, on which of its ports.
+//!
+//! Source: istio `pilot/pkg/serviceregistry/kube/controller/controller.go` `GetProxyServiceTargets`.
+
+use navarch_model::{Proxy, Registry, Service, ServicePort, Shared, is_selected};
+
+use crate::MeshSnapshot;
+
+/// A service port that a workload serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceTarget {
+    /// The service.
+    pub service: Shared<Service>,
+    /// The port clients use.
+    pub port: ServicePort,
+    /// The workload's port.
+    pub target_port: u32,
+}
+
+impl MeshSnapshot {
+    /// What a proxy's workload serves: by age of the service, then as the service lists its ports.
+    pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
+        let labels = self.proxy_labels(proxy);
+        let mut targets = Vec::new();
+        for service in self.services() {
+            if service.registry == Registry::Kubernetes
+                && service.namespace == proxy.namespace
+                && !service.selector.is_empty()
+                && is_selected(&service.selector, &labels)
+            {
+                self.add_selected(proxy, service, &mut targets);
+            } else if self.is_served_at(proxy, service) {
+                self.add_by_address(proxy, service, &mut targets);
+            }
+        }
+        targets
+    }
+
+    fn add_selected(
+        &self,
+        proxy: &Proxy,
+        service: &Shared<Service>,
+        targets: &mut Vec<ServiceTarget>,
+    ) {
+        let owner = self.owner_of(proxy);
+        for port in &service.ports {
+            let by_name = || {
+                let name = port.target_port_name.as_ref()?;
+                owner.and_then(|owner| owner.ports.get(&**name).copied())
+            };
+            if let Some(target_port) = port.target_port.or_else(by_name) {
+                targets.push(ServiceTarget {
+                    service: service.clone(),
+                    port: port.clone(),
+                    target_port,
+                });
+            }
+        }
+    }
+
+    fn is_served_at(&self, proxy: &Proxy, service: &Service) -> bool {
+        let key = crate::ServiceKey::of(service);
+        proxy.ip_addresses.iter().any(|ip| {
+            self.services_by_address
+                .get(ip)
+                .is_some_and(|services| services.contains(&key))
+        })
+    }
+
+    fn add_by_address(
+        &self,
+        proxy: &Proxy,
+        service: &Shared<Service>,
+        targets: &mut Vec<ServiceTarget>,
+    ) {
+        let endpoints = self.endpoints(service);
+        for port in &service.ports {
+            let own = endpoints.of_port(&port.name).find(|endpoint| {
+                endpoint
+                    .addresses
+                    .iter()
+                    .any(|address| proxy.ip_addresses.contains(address))
+            });
+            if let Some(own) = own {
+                targets.push(ServiceTarget {
+                    service: service.clone(),
+                    port: port.clone(),
+                    target_port: own.port,
+                });
+            }
+        }
+    }
+}
