@@ -11,6 +11,10 @@ use crate::{
 /// A typed object of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the kind of its name")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives only between decoding and storing"
+)]
 pub enum Object {
     Namespace(KubernetesNamespace),
     Node(KubernetesNode),

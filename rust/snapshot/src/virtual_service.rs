@@ -70,53 +70,25 @@ fn delegated_routes(
         } else {
             &name.namespace
         };
-        let mut report = |code, message: String| {
-            diagnostics.push(Diagnostic {
-                key: ConfigKey::new(
-                    Kind::VirtualService,
-                    &root.metadata.namespace,
-                    &root.metadata.name,
-                ),
-                code,
-                severity: Severity::Error,
-                field_path: format!("spec.http[{index}].delegate"),
-                message,
-            });
+        let key = (namespace.as_str(), name.name.as_str());
+        let delegate = match find_delegate(key, delegates, (root, default_export_to)) {
+            Ok(delegate) => delegate,
+            Err((code, message)) => {
+                diagnostics.push(delegate_fault(root, index, code, message));
+                continue;
+            }
         };
-        let found = delegates.get(&(namespace.as_str(), name.name.as_str()));
-        let Some(delegate) = found else {
-            report(
-                "delegate-not-found",
-                format!(
-                    "there is no VirtualService `{namespace}/{}` without hosts to delegate to; create it, or take the route out",
-                    name.name
-                ),
-            );
-            continue;
-        };
-        if !is_visible_to(delegate, default_export_to, &root.metadata.namespace) {
-            report(
-                "delegate-not-exported",
-                format!(
-                    "`{namespace}/{}` is not exported to this namespace; add it to its exportTo",
-                    name.name
-                ),
-            );
-            continue;
-        }
         if delegate
             .spec
             .http
             .iter()
             .any(|inner| inner.delegate.is_some())
         {
-            report(
-                "delegate-nested",
-                format!(
-                    "`{namespace}/{}` delegates itself, and only one level is followed; move its delegate into this object",
-                    name.name
-                ),
+            let message = format!(
+                "`{namespace}/{}` delegates itself, and only one level is followed; move its delegate into this object",
+                name.name
             );
+            diagnostics.push(delegate_fault(root, index, "delegate-nested", message));
         }
         let inner = delegate
             .spec
@@ -126,6 +98,48 @@ fn delegated_routes(
         routes.extend(inner.filter_map(|inner| merge_route(route, inner)));
     }
     routes
+}
+
+fn delegate_fault(
+    root: &VirtualService,
+    index: usize,
+    code: &'static str,
+    message: String,
+) -> Diagnostic {
+    let metadata = &root.metadata;
+    Diagnostic {
+        key: ConfigKey::new(Kind::VirtualService, &metadata.namespace, &metadata.name),
+        code,
+        severity: Severity::Error,
+        field_path: format!("spec.http[{index}].delegate"),
+        message,
+    }
+}
+
+/// The delegate of that namespace and name, or the code and message of why it can't be used.
+fn find_delegate<'a>(
+    key: (&str, &str),
+    delegates: &BTreeMap<(&str, &str), &'a VirtualService>,
+    (root, default_export_to): (&VirtualService, &[String]),
+) -> Result<&'a VirtualService, (&'static str, String)> {
+    let (namespace, name) = key;
+    let Some(delegate) = delegates.get(&key) else {
+        return Err((
+            "delegate-not-found",
+            format!(
+                "there is no VirtualService `{namespace}/{name}` without hosts to delegate to; create it, or take the route out"
+            ),
+        ));
+    };
+    if !is_visible_to(delegate, default_export_to, &root.metadata.namespace) {
+        return Err((
+            "delegate-not-exported",
+            format!(
+                "`{namespace}/{name}` is not exported to this namespace; add it to its exportTo"
+            ),
+        ));
+    }
+    Ok(delegate)
 }
 
 fn is_visible_to(delegate: &VirtualService, default: &[String], namespace: &str) -> bool {
