@@ -4,9 +4,13 @@ NavarchError
 ├── SettingsError     a flag, environment variable or settings file that can't be used
 ├── SourceError       a platform that can't be read (`is_retryable` says whether to try again)
 ├── CrdError          an object that is no valid instance of its kind, with all its faults
-└── CoreError         the Rust core refused a call or failed (a bug of ours, or a socket in use)
+└── CoreError         the Rust core refused a call or failed (a bug of ours, or one of these)
+    ├── BindError         an address that can't be listened on
+    ├── NodeError         an Envoy node that can't be read
+    └── UnknownProxyError a proxy that is not connected
 
-Libraries' exceptions are wrapped where the library is called (`raise … from`), so that nothing above knows them.
+Libraries' exceptions are wrapped where the library is called (`raise … from`), so that nothing above
+knows them.
 """
 
 from __future__ import annotations
@@ -53,3 +57,15 @@ class CrdError(NavarchError):
 
 class CoreError(NavarchError):
     """The Rust core refused a call or failed."""
+
+
+class BindError(CoreError):
+    """The core can't listen on an address."""
+
+
+class NodeError(CoreError):
+    """A node is no JSON of Envoy's Node message, or lacks what every proxy has."""
+
+
+class UnknownProxyError(CoreError):
+    """No proxy of that id is connected."""

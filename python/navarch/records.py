@@ -26,7 +26,11 @@ class SourceKey:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+        return (
+            f"{self.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else f"{self.kind} {self.name}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,9 +89,15 @@ class Diagnostic:
     origin: Origin | None = None
 
     def __str__(self) -> str:
-        parts = [str(self.origin) if self.origin else "", str(self.key) if self.key else "", self.field_path]
+        parts = [
+            str(self.origin) if self.origin else "",
+            str(self.key) if self.key else "",
+            self.field_path,
+        ]
         where = ": ".join(p for p in parts if p)
-        return f"{where}: {self.message} [{self.code}]" if where else f"{self.message} [{self.code}]"
+        return (
+            f"{where}: {self.message} [{self.code}]" if where else f"{self.message} [{self.code}]"
+        )
 
 
 class EventType(enum.Enum):
@@ -107,3 +117,11 @@ class SourceEvent:
     type: EventType
     key: SourceKey | None = None
     object: RawObject | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One key's new state on its way to the core; a payload of None means that the object is gone."""
+
+    key: SourceKey
+    payload: bytes | None

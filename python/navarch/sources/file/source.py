@@ -56,6 +56,14 @@ class FileSource:
         """Return the source's name."""
         return self._name
 
+    def read_once(self, sink: base.Sink) -> None:
+        """Tell all that is there, and watch nothing.
+
+        Raises:
+            errors.SourceError: A root can't be read.
+        """
+        self._list(sink)
+
     def run(self, sink: base.Sink, stop: threading.Event) -> None:
         """Read all, then follow the changes until `stop` is set."""
         try:

@@ -1,0 +1,57 @@
+"""The Rust extension: the manual of the language border.
+
+Everything crosses as values: batches of changes one way, diagnostics and documents of bytes the other; no callback.
+Each call releases the GIL. Only `navarch.core` imports this module.
+"""
+
+from typing import TypeAlias, final
+
+__all__ = ["BindError", "Core", "CoreError", "NodeError", "UnknownProxyError"]
+
+# (kind, namespace, name, code, severity, field_path, message); all but kind, code, severity and message may be "".
+_Diagnostic: TypeAlias = tuple[str, str, str, str, str, str, str]
+# (kind, namespace, name, payload); a payload of None deletes, else it is JSON of the whole object.
+_Change: TypeAlias = tuple[str, str, str, bytes | None]
+
+class CoreError(Exception):
+    """The core refused a call or failed; the root of all that it raises."""
+
+class BindError(CoreError):
+    """The address can't be listened on."""
+
+class NodeError(CoreError):
+    """A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."""
+
+class UnknownProxyError(CoreError):
+    """No proxy of that id is connected."""
+
+@final
+class Core:
+    """One mesh: its state, its translation, and once `serve` was called its ADS server."""
+
+    def __new__(cls, options_json: bytes) -> Core:
+        """Make an empty mesh; `{"domain_suffix": "cluster.local"}` are all options with their defaults."""
+
+    def apply(self, changes: list[_Change]) -> list[_Diagnostic]:
+        """Apply a batch as one; return what in it could not be decoded (the last good version stays)."""
+
+    def translate(self, node_json: bytes) -> dict[str, list[str]]:
+        """Return all resources of one proxy as protobuf JSON, by `clusters`, `endpoints`, `listeners`, …."""
+
+    def serve(self, grpc_address: str) -> str:
+        """Start the ADS server on threads of its own; return the address with the port that was bound."""
+
+    def drain(self, timeout_seconds: float) -> None:
+        """Stop accepting, let streams finish, close what is left after the timeout; once."""
+
+    def diagnostics(self) -> list[_Diagnostic]:
+        """Return all current diagnostics of translation and of serving (NACKs)."""
+
+    def sync_status(self) -> bytes:
+        """Return what each connected proxy has acknowledged, as a JSON list."""
+
+    def config_dump(self, proxy_id: str) -> bytes:
+        """Return what a connected proxy was sent, as JSON."""
+
+    def metrics(self) -> str:
+        """Return all counters in Prometheus' text format."""

@@ -1,0 +1,154 @@
+"""Wires a running navarch: settings → sources → ingest → core → feedback and ops."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from navarch import core, settings
+from navarch.feedback import reporter
+from navarch.ingest import barrier, batcher, merger, pipeline, reader
+from navarch.ops import http, metrics
+from navarch.runtime import supervisor
+from navarch.sources.file import locate, mesh_config, source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from navarch import records
+    from navarch.sources import base
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_JOIN_SECONDS = 3.0
+
+
+class App:
+    """One running navarch; `run` blocks until it is told to stop."""
+
+    def __init__(
+        self,
+        told: settings.Settings,
+        make_core: Callable[[core.Options], core.Core] = core.Core,
+    ) -> None:
+        self._told = told
+        self._core = make_core(core.Options(domain_suffix=told.domain_suffix))
+        self._sources: list[base.Source] = [source.FileSource(told.config_dirs, reader.catalog())]
+        if told.mesh_config is not None:
+            self._sources.append(mesh_config.MeshConfigSource(told.mesh_config))
+        names = [each.name for each in self._sources]
+        merged = merger.Merger(reader.read_object, names, [reader.default_mesh_config()])
+        self._gate = barrier.Barrier(names)
+        self._pipeline = pipeline.Pipeline(self._core, merged, self._gate, batcher.Batcher())
+        self._reporter = reporter.Reporter(
+            [self._pipeline.diagnostics, self._core_diagnostics], locate.locate
+        )
+        self._workers = supervisor.Supervisor()
+        self._is_serving = threading.Event()
+        self._is_stopping = threading.Event()
+
+    def run(self, stop: threading.Event, started: Callable[[str, str], None] | None = None) -> None:
+        """Serve until `stop` is set, then drain.
+
+        Args:
+            stop: Ends the run.
+            started: Called with the addresses of ADS and HTTP once proxies are served.
+
+        Raises:
+            errors.SettingsError: An address can't be listened on.
+        """
+        web = http.HttpServer(self._told.http_address, self._questions())
+        try:
+            self._workers.start("ingest", self._pipeline.run)
+            self._workers.start("reporter", self._reporter.run)
+            for each in self._sources:
+                self._workers.start(f"source-{each.name}", _bound(each, self._pipeline))
+            while not self._pipeline.wait_applied(_POLL_SECONDS):
+                if stop.is_set():
+                    return
+            # Proxies are let in when the whole mesh is known: half of one would take the rest from them.
+            grpc_address = self._core.serve(str(self._told.grpc_address))
+            self._is_serving.set()
+            _log.info("ADS on %s, HTTP on %s", grpc_address, web.address)
+            if started is not None:
+                started(grpc_address, str(web.address))
+            stop.wait()
+        finally:
+            self._stop()
+            web.close()
+
+    def _stop(self) -> None:
+        self._is_stopping.set()
+        if self._is_serving.is_set():
+            _log.info("draining for at most %g s", self._told.drain_seconds)
+            self._core.drain(self._told.drain_seconds)
+        self._pipeline.close()
+        late = self._workers.stop(_JOIN_SECONDS)
+        if late:
+            _log.warning("workers that did not end in time: %s", ", ".join(late))
+        _log.info("stopped")
+
+    def _core_diagnostics(self) -> Sequence[records.Diagnostic]:
+        find = self._pipeline.find_origin
+        return [
+            dataclasses.replace(told, origin=find(told.key) if told.key else None)
+            for told in self._core.diagnostics()
+        ]
+
+    def _questions(self) -> http.Questions:
+        return http.Questions(
+            why_unready=self._why_unready,
+            why_dead=self._why_dead,
+            metrics=lambda: self._core.metrics() + metrics.render(self._figures()),
+            sync_status=self._core.sync_status,
+            config_dump=self._core.config_dump,
+            diagnostics=self._reporter.current,
+            workers=self._worker_rows,
+        )
+
+    def _why_unready(self) -> str:
+        if self._is_stopping.is_set():
+            return "stopping"
+        if self._is_serving.is_set():
+            return ""
+        awaited = ", ".join(self._gate.awaited())
+        return f"waiting for the first full list of: {awaited}" if awaited else "starting"
+
+    def _why_dead(self) -> str:
+        failed = [w for w in self._workers.statuses() if w.state is supervisor.State.FAILED]
+        return "; ".join(f"{w.name} failed: {w.last_error}" for w in failed)
+
+    def _worker_rows(self) -> Sequence[dict[str, Any]]:
+        return [dataclasses.asdict(status) for status in self._workers.statuses()]
+
+    def _figures(self) -> list[metrics.Metric]:
+        progress = self._pipeline.progress
+        by_severity: dict[tuple[tuple[str, str], ...], float] = {}
+        for told in self._reporter.current():
+            mark = (("severity", str(told.severity)),)
+            by_severity[mark] = by_severity.get(mark, 0) + 1
+        plain = {
+            ("navarch_ingest_batches_total", "counter", "Batches applied."): progress.n_batches,
+            ("navarch_ingest_changes_total", "counter", "Changes applied."): progress.n_changes,
+            (
+                "navarch_ingest_failed_batches_total",
+                "counter",
+                "Batches that the core refused whole.",
+            ): progress.n_failed_batches,
+            ("navarch_objects", "gauge", "Objects in force."): self._pipeline.n_in_force(),
+            (
+                "navarch_ingest_last_apply_seconds",
+                "gauge",
+                "How long the last batch took.",
+            ): progress.last_apply_seconds,
+        }
+        made = [metrics.Metric(*named, values={(): value}) for named, value in plain.items()]
+        about = "Diagnostics of now, by severity."
+        return [*made, metrics.Metric("navarch_diagnostics", "gauge", about, by_severity)]
+
+
+def _bound(each: base.Source, sink: base.Sink) -> Callable[[threading.Event], None]:
+    return lambda stop: each.run(sink, stop)

@@ -1,0 +1,301 @@
+"""The command `navarch`: serve, translate, validate, bootstrap."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+import navarch
+from navarch import app, errors, offline, records, settings
+from navarch.ops import bootstrap
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_PATH = click.Path(path_type=Path)
+_EXISTING = click.Path(path_type=Path, exists=True)
+_FORMAT = click.Choice(["json", "yaml"])
+
+
+def main() -> None:
+    """Run the command; what was foreseen ends with one line on stderr and exit code 1."""
+    try:
+        navarch_command(auto_envvar_prefix=None)
+    except errors.NavarchError as error:
+        click.echo(f"navarch: {error}", err=True)
+        sys.exit(1)
+
+
+@click.group(name="navarch", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(navarch.__version__, prog_name="navarch")
+def navarch_command() -> None:
+    """The control plane of a service mesh: Istio's API, Envoy's data plane."""
+
+
+def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narrower type
+    def parse(_: click.Context, __: click.Parameter, value: str) -> settings.Address:
+        return settings.Address.parse(value, flag)
+
+    return parse
+
+
+@navarch_command.command()
+@click.option(
+    "--config-dir",
+    "config_dirs",
+    type=_PATH,
+    multiple=True,
+    required=True,
+    envvar="NAVARCH_CONFIG_DIR",
+    help="Directory of YAML and JSON files, read with all below it and watched. Repeatable.",
+)
+@click.option(
+    "--mesh-config",
+    type=_PATH,
+    envvar="NAVARCH_MESH_CONFIG",
+    help="File of the MeshConfig, watched.",
+)
+@click.option(
+    "--grpc-address",
+    default="127.0.0.1:15010",
+    show_default=True,
+    envvar="NAVARCH_GRPC_ADDRESS",
+    callback=_address("--grpc-address"),
+    help="Where proxies get their configuration (ADS, plaintext). Port 0 takes a free one.",
+)
+@click.option(
+    "--http-address",
+    default="127.0.0.1:8080",
+    show_default=True,
+    envvar="NAVARCH_HTTP_ADDRESS",
+    callback=_address("--http-address"),
+    help="Where /ready, /healthz, /metrics and /debug are served. Port 0 takes a free one.",
+)
+@click.option(
+    "--domain-suffix",
+    default="cluster.local",
+    show_default=True,
+    envvar="NAVARCH_DOMAIN_SUFFIX",
+    help="DNS domain of the cluster.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 3600),
+    default=5.0,
+    show_default=True,
+    envvar="NAVARCH_DRAIN_SECONDS",
+    help="How long open streams may last after SIGTERM.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    envvar="NAVARCH_LOG_LEVEL",
+)
+def serve(config_dirs: tuple[Path, ...], log_level: str, **flags: Any) -> None:  # noqa: ANN401
+    """Serve a mesh to its proxies, from a directory of YAML."""
+    told = settings.Settings(config_dirs=config_dirs, log_level=log_level.upper(), **flags)
+    logging.basicConfig(
+        level=told.log_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # The watcher's own log tells of every event of every file.
+    logging.getLogger("watchdog").setLevel(logging.WARNING)
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    app.App(told).run(stop)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """Stop cleanly at the first SIGTERM or Ctrl-C, at once at the second."""
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+_inputs = click.option(
+    "-f",
+    "--filename",
+    "paths",
+    type=_EXISTING,
+    multiple=True,
+    help="File or directory of objects. Repeatable.",
+)
+_mesh_config = click.option(
+    "--mesh-config", type=_EXISTING, envvar="NAVARCH_MESH_CONFIG", help="File of the MeshConfig."
+)
+
+
+@navarch_command.command()
+@_inputs
+@_mesh_config
+@click.option("--node", type=_EXISTING, help="Envoy's node (or a bootstrap that has it).")
+@click.option("-o", "--output", type=_FORMAT, default="json", show_default=True)
+@click.option("--cases", type=_EXISTING, help="Directory of cases, in place of -f and --node.")
+@click.option("--out", type=_PATH, help="Where the answers to --cases go.")
+def translate(  # noqa: PLR0917  click passes each by its name
+    paths: tuple[Path, ...],
+    mesh_config: Path | None,
+    node: Path | None,
+    output: str,
+    cases: Path | None,
+    out: Path | None,
+) -> None:
+    """Print what a proxy would be sent, without a server."""
+    if cases is not None and out is not None:
+        _translate_cases(cases, out)
+        return
+    if cases is not None or out is not None:
+        raise click.UsageError("--cases and --out go together")
+    if not paths or node is None:
+        raise click.UsageError("give -f INPUT and --node NODE, or --cases DIR and --out OUT")
+    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    _print_faults(mesh.diagnostics)
+    rendered = offline.render_json(mesh.translate(offline.read_node(node)))
+    click.echo(_format(json.loads(rendered), output), nl=False)
+
+
+def _translate_cases(cases: Path, out: Path) -> None:
+    run = offline.CaseRun(out)
+    run.translate_all(cases)
+    for fault in run.faults:
+        click.echo(f"error {fault}", err=True)
+    click.echo(f"{run.n_written} written, {len(run.faults)} failed", err=True)
+    if run.faults or not run.n_written:
+        sys.exit(1)
+
+
+def _print_faults(faults: list[records.Diagnostic]) -> None:
+    for fault in faults:
+        if fault.severity is not records.Severity.INFO:
+            click.echo(_line(fault), err=True)
+
+
+def _line(fault: records.Diagnostic) -> str:
+    mark = "" if fault.severity is records.Severity.ERROR else f"{fault.severity}: "
+    return f"{mark}{fault}"
+
+
+def _format(value: object, output: str) -> str:
+    if output == "yaml":
+        # Written anew from JSON: values that are shared in memory would come out as anchors.
+        plain = json.loads(json.dumps(value))
+        return yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+@navarch_command.command()
+@_inputs
+@_mesh_config
+def validate(paths: tuple[Path, ...], mesh_config: Path | None) -> None:
+    """Check files of objects; name every fault, and exit with 1 if there is one."""
+    if not paths:
+        raise click.UsageError("give -f INPUT")
+    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    faults = [*mesh.diagnostics, *mesh.check_translation()]
+    for fault in dict.fromkeys(faults):
+        click.echo(_line(fault))
+    n_errors = sum(fault.severity is records.Severity.ERROR for fault in dict.fromkeys(faults))
+    if n_errors:
+        click.echo(f"{n_errors} faults, {mesh.n_objects} objects in force", err=True)
+        sys.exit(1)
+    click.echo(f"{mesh.n_objects} objects, no faults")
+
+
+def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    made = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r} must be KEY=VALUE", param=param)
+        made[key] = text
+    return made
+
+
+@navarch_command.command("bootstrap")
+@click.option("--node-id", default="", help="TYPE~IP~POD.NAMESPACE~DOMAIN, in place of its parts.")
+@click.option("--proxy-type", type=click.Choice(bootstrap.PROXY_TYPES), default="sidecar")
+@click.option("--ip", default="", help="The workload's address; several with commas.")
+@click.option("--pod", default="", help="The workload's name.")
+@click.option("--namespace", default="", help="The workload's namespace.")
+@click.option("--cluster", default="", help="Envoy's --service-cluster; APP.NAMESPACE if left out.")
+@click.option("--cluster-id", default="Kubernetes", show_default=True)
+@click.option("--label", "labels", multiple=True, callback=_pairs, help="K=V. Repeatable.")
+@click.option("--service-account", default="")
+@click.option("--metadata", multiple=True, callback=_pairs, help="K=V, V may be JSON. Repeatable.")
+@click.option("--locality", default="", help="REGION/ZONE/SUBZONE.")
+@click.option(
+    "--redirect/--no-redirect",
+    "has_redirect",
+    default=True,
+    help="Whether iptables redirects the workload's traffic to the proxy.",
+)
+@click.option("--domain-suffix", default="cluster.local", show_default=True)
+@click.option(
+    "--discovery-address",
+    default="127.0.0.1:15010",
+    show_default=True,
+    callback=_address("--discovery-address"),
+    help="Where navarch serves ADS.",
+)
+@click.option(
+    "--admin-address",
+    default="127.0.0.1:15000",
+    show_default=True,
+    callback=_address("--admin-address"),
+    help="Where Envoy serves its admin page.",
+)
+@click.option("--xds", type=click.Choice(["delta", "sotw"]), default="delta", show_default=True)
+@click.option("-o", "--output", type=_FORMAT, default="yaml", show_default=True)
+def bootstrap_command(**flags: Any) -> None:  # noqa: ANN401
+    """Print a bootstrap for an Envoy: envoy -c <(navarch bootstrap ...)."""
+    node = bootstrap.Node(
+        id=flags["node_id"],
+        metadata={key: _json_or_text(text) for key, text in flags["metadata"].items()},
+        locality=_locality(flags["locality"]),
+        **{
+            name: flags[name]
+            for name in (
+                "proxy_type",
+                "ip",
+                "pod",
+                "namespace",
+                "cluster",
+                "cluster_id",
+                "labels",
+                "service_account",
+                "has_redirect",
+                "domain_suffix",
+            )
+        },
+    )
+    plan = bootstrap.Plan(
+        node, flags["discovery_address"], flags["admin_address"], is_delta=flags["xds"] == "delta"
+    )
+    click.echo(_format(bootstrap.build_bootstrap(plan), flags["output"]), nl=False)
+
+
+def _json_or_text(text: str) -> Any:  # noqa: ANN401  any JSON value
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _locality(text: str) -> dict[str, str]:
+    return {
+        k: v for k, v in zip(("region", "zone", "sub_zone"), text.split("/"), strict=False) if v
+    }

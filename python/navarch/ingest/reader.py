@@ -1,0 +1,37 @@
+"""What `crds` knows, in the form that sources and merger take (pure)."""
+
+from __future__ import annotations
+
+from navarch import records
+from navarch.crds import mesh_config, registry
+from navarch.sources import base
+
+
+def read_object(raw: records.RawObject) -> records.Record:
+    """Check an object, or a mesh configuration.
+
+    Raises:
+        errors.CrdError: The object is not valid; it has every fault.
+    """
+    if raw.key == mesh_config.KEY:
+        payload = mesh_config.read_mesh_config(raw.body, raw.origin)
+        return records.Record(raw.key, payload, raw.origin)
+    return registry.read(raw)
+
+
+def default_mesh_config() -> records.Record:
+    """Return the mesh configuration that is in force where none is given: every default, filled in."""
+    origin = records.Origin("defaults")
+    return records.Record(mesh_config.KEY, mesh_config.read_mesh_config({}, origin), origin)
+
+
+def catalog() -> base.Catalog:
+    """Return the kinds that sources look for: all that are registered."""
+    return base.Catalog(
+        {
+            (kind.group, kind.written_kind): base.KindEntry(
+                kind.name, kind.is_namespaced, kind.is_ordered_by_age
+            )
+            for kind in registry.KINDS.values()
+        }
+    )

@@ -1,0 +1,75 @@
+"""What a running navarch was told: one frozen value, made once from flags and environment."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from navarch import errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_PORT = 65_535
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Address:
+    """A host and port to listen on; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, flag: str) -> Address:
+        """Read `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (every interface).
+
+        Raises:
+            errors.SettingsError: The text is none of these.
+        """
+        host, colon, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        is_bracketed = host.startswith("[") and host.endswith("]")
+        if not colon or not port.isdecimal() or int(port) > _MAX_PORT:
+            raise errors.SettingsError(
+                f"{flag} {text!r} must be HOST:PORT, such as 127.0.0.1:15010"
+            )
+        if ":" in bare and not is_bracketed:
+            raise errors.SettingsError(f"{flag} {text!r}: put an IPv6 address in [brackets]")
+        return cls(bare or "0.0.0.0", int(port))  # noqa: S104  asked for by leaving the host out
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """All that `navarch serve` needs.
+
+    Attributes:
+        config_dirs: Directories (or files) of objects, at least one.
+        mesh_config: The file of the mesh configuration; None takes every default.
+        grpc_address: Where ADS is served, in plaintext.
+        http_address: Where readiness, metrics and debugging are served.
+        domain_suffix: The cluster's DNS domain.
+        drain_seconds: How long open streams may last after a stop was asked for.
+        log_level: Name of the lowest level that is logged.
+    """
+
+    config_dirs: tuple[Path, ...]
+    mesh_config: Path | None = None
+    grpc_address: Address = Address("127.0.0.1", 15010)
+    http_address: Address = Address("127.0.0.1", 8080)
+    domain_suffix: str = "cluster.local"
+    drain_seconds: float = 5.0
+    log_level: str = "INFO"
+
+    def __post_init__(self) -> None:
+        if not self.config_dirs:
+            raise errors.SettingsError("give at least one --config-dir")
+        for path in self.config_dirs:
+            if not path.exists():
+                raise errors.SettingsError(f"--config-dir {path} does not exist")
+        if self.mesh_config is not None and not self.mesh_config.is_file():
+            raise errors.SettingsError(f"--mesh-config {self.mesh_config} is no file")
