@@ -1,0 +1,108 @@
+# One verb for each thing to do; CI and the hooks call these and nothing else. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# A cache that outlives the checkout spares CI the downloads; without one everything lies in the checkout.
+VENV ?= $(if $(NAVARCH_CACHE),$(NAVARCH_CACHE)/venv,.venv)
+PYTHON ?= python3
+# `dev` compiles our crates fast; what is measured or shown is built with PROFILE=release.
+PROFILE ?= dev
+DIST := dist
+
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.ready
+BUILT := $(VENV)/.built-$(PROFILE)
+SOURCES := $(shell find rust python -type f -not -path '*/__pycache__/*' -not -path '*/fuzz/*') \
+	Cargo.toml Cargo.lock pyproject.toml
+
+# One interpreter for all of cargo's calls: another would rebuild the bindings each time. The extension does not link
+# libpython, so that no development package of Python is needed.
+export PYO3_PYTHON := $(BIN)/python
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: setup
+setup: $(READY) ## make the virtual environment with all tools, from the lock file
+
+$(READY): requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "navarch needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+.PHONY: build
+build: $(BUILT) ## build the wheel and install it into the environment (PROFILE=release for speed)
+
+$(BUILT): $(READY) $(SOURCES)
+	rm -rf $(DIST) $(VENV)/.built-*
+	$(BIN)/maturin build --quiet --locked --profile $(PROFILE) --interpreter $(BIN)/python --out $(DIST)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index \
+		$(DIST)/navarch-*.whl
+	touch $@
+
+.PHONY: fmt
+fmt: setup ## lay out all code
+	cargo fmt --all
+	ruff format .
+	ruff check --fix --quiet . || true
+
+.PHONY: lint
+lint: setup ## layout, ruff, clippy
+	cargo fmt --all --check
+	ruff format --check --quiet .
+	ruff check --quiet .
+	cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+.PHONY: types
+types: build ## mypy, and the extension against its typed face
+	mypy
+	cd $(VENV) && python -m mypy.stubtest --mypy-config-file $(abspath pyproject.toml) navarch._core
+
+.PHONY: walls
+walls: build ## who may import whom, sizes, plates
+	PYTHONPATH=python lint-imports --no-cache
+	pytest --quiet tests/contracts
+
+.PHONY: test
+test: lint types walls ## all that must pass before a change lands
+	cargo test --workspace --locked
+	pytest --durations=10
+
+.PHONY: golden
+golden: build ## write the lists of expected answers anew from what is answered now
+	UPDATE_GOLDEN=1 pytest --quiet tests/parity
+
+.PHONY: bench
+bench: ## measure (benches/README.md)
+	$(MAKE) build PROFILE=release
+	python benches/run.py
+
+.PHONY: demo
+demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a terminal)
+	@$(MAKE) --no-print-directory build PROFILE=release
+	@python examples/bookshop/demo.py $(if $(ONCE),--once)
+
+.PHONY: gen
+gen: setup ## generate what is generated
+	python rust/envoy/descriptors/generate.py
+
+.PHONY: lock
+lock: setup ## pin the newest versions that pyproject.toml allows
+	for extra in "runtime.txt" "dev.txt --extra dev --allow-unsafe"; do \
+		pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+			--no-emit-trusted-host --no-emit-options -o requirements/$$extra pyproject.toml; done
+
+.PHONY: all
+all: gen test ## what CI runs, and that nothing generated is out of date
+	git diff --exit-code -- rust/envoy/descriptors
+
+.PHONY: clean
+clean: ## remove all that was made here
+	rm -rf $(DIST) .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	cargo clean
