@@ -12,12 +12,16 @@ import pydantic
 from navarch import records
 from navarch.crds.schema import (
     canonical,
+    duration,
     extension_provider,
     faults,
     message,
+    names,
     proxy_config,
     reading,
+    rules,
     traffic,
+    traffic_rules,
 )
 
 if TYPE_CHECKING:
@@ -280,6 +284,9 @@ def _dump(model: message.Message) -> dict[str, Any]:
     return model.model_dump(by_alias=True, exclude_defaults=True)
 
 
+_NANOSECONDS_PER_SECOND = 1_000_000_000
+_MAX_CONNECT_NANOSECONDS = 3600 * _NANOSECONDS_PER_SECOND
+_PROVIDER_KINDS = tuple(extension_provider.ExtensionProvider.model_fields.keys() - {"name"})
 _ALWAYS_TOLD = {
     "outboundTrafficPolicy": ("mode", "REGISTRY_ONLY"),
     "inboundTrafficPolicy": ("mode", "PASSTHROUGH"),
@@ -295,4 +302,124 @@ _DEFAULTS = MeshConfig().model_dump(
 
 
 def _check(model: MeshConfig, found: faults.Faults) -> None:
-    """Apply Istio's rules for the whole (pkg/config/validation/agent ValidateMeshConfig)."""
+    """Apply Istio's rules for the whole (pkg/config/validation/agent, ValidateMeshConfig)."""
+    rules.check_port(model.proxy_listen_port, ("proxyListenPort",), found)
+    rules.check_port(model.proxy_inbound_listen_port, ("proxyInboundListenPort",), found)
+    if model.proxy_http_port:
+        rules.check_port(model.proxy_http_port, ("proxyHttpPort",), found)
+    if duration.parse_nanoseconds(model.connect_timeout) > _MAX_CONNECT_NANOSECONDS:
+        found.add(("connectTimeout",), "out-of-range", "must be at most 1h")
+    if duration.parse_nanoseconds(model.protocol_detection_timeout) < 0:
+        found.add(
+            ("protocolDetectionTimeout",), "out-of-range", "must not be negative; 0s means none"
+        )
+    traffic_rules.check_locality_lb(model.locality_lb_setting, ("localityLbSetting",), found)
+    for index, settings in enumerate(model.service_settings):
+        for host_index, host in enumerate(settings.hosts):
+            at = ("serviceSettings", index, "hosts", host_index)
+            rules.check_wildcard_host(host, at, found)
+    _check_trust_domain(model.trust_domain, ("trustDomain",), found)
+    for index, alias in enumerate(model.trust_domain_aliases):
+        _check_trust_domain(alias, ("trustDomainAliases", index), found)
+    if model.mesh_mtls is not None and model.mesh_mtls.ecdh_curves:
+        message = (
+            "must be left out: curves of the mesh's own TLS can't be set; tlsDefaults takes them"
+        )
+        found.add(("meshMTLS", "ecdhCurves"), "unsupported-field", message)
+    for name, retry in (
+        ("defaultHttpRetryPolicy", model.default_http_retry_policy),
+        ("defaultInboundHttpRetryPolicy", model.default_inbound_http_retry_policy),
+    ):
+        traffic_rules.check_retry(retry, (name,), found)
+    if model.default_traffic_policy is not None:
+        _check_traffic_policy(model.default_traffic_policy, ("defaultTrafficPolicy",), found)
+    _check_providers(model, found)
+    _check_proxy(model.default_config, ("defaultConfig",), found)
+
+
+def _check_trust_domain(domain: str, at: faults.Path, found: faults.Faults) -> None:
+    labels = domain.removesuffix(".").split(".")
+    if not all(names.is_label(label) for label in labels):
+        found.add(at, "invalid-host", f"must be a domain such as cluster.local, not {domain!r}")
+
+
+def _check_traffic_policy(
+    policy: DefaultTrafficPolicy, at: faults.Path, found: faults.Faults
+) -> None:
+    if policy.connection_pool is not None:
+        traffic_rules.check_connection_pool(policy.connection_pool, (*at, "connectionPool"), found)
+    if policy.outlier_detection is not None:
+        traffic_rules.check_outlier_detection(
+            policy.outlier_detection, (*at, "outlierDetection"), found
+        )
+
+
+def _check_providers(model: MeshConfig, found: faults.Faults) -> None:
+    """A provider has a name and is one thing; its service and port are Istio's to warn of, not to refuse."""
+    seen: set[str] = set()
+    for index, provider in enumerate(model.extension_providers):
+        at = ("extensionProviders", index)
+        if not provider.name:
+            found.add((*at, "name"), "missing-field", "is required; Telemetry and policies use it")
+        elif provider.name in seen:
+            found.add((*at, "name"), "duplicate", f"repeats the name {provider.name!r}; rename one")
+        seen.add(provider.name)
+        kinds = {name: getattr(provider, name) for name in _PROVIDER_KINDS}
+        given = [message.json_name(name) for name, value in kinds.items() if value is not None]
+        if len(given) != 1:
+            text = f"must be of exactly one kind, not {' and '.join(given) or 'none'}"
+            found.add(at, "conflict", text)
+
+
+def _check_proxy(proxy: proxy_config.ProxyConfig, at: faults.Path, found: faults.Faults) -> None:
+    for name, value in (
+        ("configPath", proxy.config_path),
+        ("binaryPath", proxy.binary_path),
+        ("discoveryAddress", proxy.discovery_address),
+    ):
+        if not value:
+            found.add(
+                (*at, name), "missing-field", "must not be empty; leave it out for the default"
+            )
+    clusters = {
+        "serviceCluster": proxy.service_cluster,
+        "tracingServiceName": proxy.tracing_service_name,
+    }
+    rules.check_one_of(clusters, at, found)
+    rules.check_port(proxy.proxy_admin_port, (*at, "proxyAdminPort"), found)
+    rules.check_port(proxy.status_port, (*at, "statusPort"), found)
+    if proxy.concurrency is not None and proxy.concurrency < 0:
+        found.add((*at, "concurrency"), "out-of-range", "must not be negative; 0 means all cores")
+    if duration.parse_nanoseconds(proxy.drain_duration) % _NANOSECONDS_PER_SECOND:
+        found.add((*at, "drainDuration"), "invalid-duration", "must be whole seconds")
+    provider = proxy.private_key_provider
+    if provider is not None:
+        keys = {"cryptomb": provider.cryptomb, "qat": provider.qat}
+        rules.check_one_of(keys, (*at, "privateKeyProvider"), found, is_required=True)
+    if proxy.tracing is not None:
+        _check_tracing(proxy.tracing, (*at, "tracing"), found)
+
+
+def _check_tracing(tracing: proxy_config.Tracing, at: faults.Path, found: faults.Faults) -> None:
+    tracers = {
+        "zipkin": tracing.zipkin,
+        "lightstep": tracing.lightstep,
+        "datadog": tracing.datadog,
+        "stackdriver": tracing.stackdriver,
+        "openCensusAgent": tracing.open_census_agent,
+    }
+    rules.check_one_of(tracers, at, found)
+    if not 0 <= tracing.sampling <= rules.MAX_PERCENT:
+        found.add(
+            (*at, "sampling"), "out-of-range", f"must be from 0 to 100, not {tracing.sampling:g}"
+        )
+    if tracing.tls_settings is not None:
+        traffic_rules.check_client_tls(tracing.tls_settings, (*at, "tlsSettings"), found)
+    for name, tag in tracing.custom_tags.items():
+        kinds = {
+            "literal": tag.literal,
+            "environment": tag.environment,
+            "header": tag.header,
+            "formatter": tag.formatter,
+        }
+        rules.check_one_of(kinds, (*at, "customTags", name), found, is_required=True)

@@ -12,13 +12,19 @@ import pydantic
 from navarch import records
 from navarch.crds import kubernetes
 from navarch.crds.kinds import (
+    authorization_policy,
     destination_rule,
-    free_form,
+    envoy_filter,
     gateway,
     peer_authentication,
+    proxy_config,
+    request_authentication,
     service_entry,
     sidecar,
+    telemetry,
+    traffic_extension,
     virtual_service,
+    wasm_plugin,
     workload_entry,
     workload_group,
 )
@@ -125,14 +131,14 @@ _ALL: Final = (
     _mesh_kind("WorkloadGroup", _NETWORKING, _V1_TO_ALPHA3, workload_group),
     _mesh_kind("Gateway", _NETWORKING, _V1_TO_ALPHA3, gateway),
     _mesh_kind("Sidecar", _NETWORKING, _V1_TO_ALPHA3, sidecar),
-    _mesh_kind("EnvoyFilter", _NETWORKING, ("v1alpha3",), free_form),
-    _mesh_kind("ProxyConfig", _NETWORKING, ("v1beta1",), free_form),
+    _mesh_kind("EnvoyFilter", _NETWORKING, ("v1alpha3",), envoy_filter),
+    _mesh_kind("ProxyConfig", _NETWORKING, ("v1beta1",), proxy_config),
     _mesh_kind("PeerAuthentication", _SECURITY, _V1_AND_BETA1, peer_authentication),
-    _mesh_kind("RequestAuthentication", _SECURITY, _V1_AND_BETA1, free_form),
-    _mesh_kind("AuthorizationPolicy", _SECURITY, _V1_AND_BETA1, free_form),
-    _mesh_kind("Telemetry", _TELEMETRY, ("v1", "v1alpha1"), free_form),
-    _mesh_kind("WasmPlugin", _EXTENSIONS, ("v1alpha1",), free_form),
-    _mesh_kind("TrafficExtension", _EXTENSIONS, ("v1alpha1",), free_form),
+    _mesh_kind("RequestAuthentication", _SECURITY, _V1_AND_BETA1, request_authentication),
+    _mesh_kind("AuthorizationPolicy", _SECURITY, _V1_AND_BETA1, authorization_policy),
+    _mesh_kind("Telemetry", _TELEMETRY, ("v1", "v1alpha1"), telemetry),
+    _mesh_kind("WasmPlugin", _EXTENSIONS, ("v1alpha1",), wasm_plugin),
+    _mesh_kind("TrafficExtension", _EXTENSIONS, ("v1alpha1",), traffic_extension),
     _kubernetes_kind("Service", model=kubernetes.Service),
     _kubernetes_kind("EndpointSlice", "discovery.k8s.io", model=kubernetes.EndpointSlice),
     _kubernetes_kind("Pod", model=kubernetes.Pod),
@@ -222,7 +228,10 @@ def _read_by_kind(kind: Kind, raw: records.RawObject, found: faults.Faults) -> b
     if kind.is_passed_as_it_is:
         return b"" if found else _encode_as_it_is(body)
     if kind.check is not None:
-        kind.check(model.spec, model.metadata, found)
+        metadata = model.metadata
+        if metadata.namespace != raw.key.namespace:
+            metadata = metadata.model_copy(update={"namespace": raw.key.namespace})
+        kind.check(model.spec, metadata, found)
     return b"" if found else _encode_model(model, raw.key)
 
 

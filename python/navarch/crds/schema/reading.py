@@ -25,6 +25,7 @@ _MAX_MENDING_ROUNDS = 8
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _MAX_SHOWN = 40
+_MAX_NAMES_SHOWN = 20
 _WANTED = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -222,6 +223,8 @@ def _describe_unknown_field(model: type[message.Message], loc: Path) -> str:
         return f"is no field here; did you mean `{near[0]}`?"
     if not names:
         return "is no field here; this object takes none, remove it"
+    if len(names) > _MAX_NAMES_SHOWN:
+        return "is no field here; remove it, or correct its name"
     return f"is no field here; remove it, or use one of: {', '.join(sorted(names))}"
 
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from navarch.crds.schema import matching
     from navarch.crds.schema.faults import Faults, Path
 
-_SHARED_ATTACHMENTS = frozenset(
+_ATTACHMENTS = frozenset(
     {
         ("", "Service"),
         ("core", "Service"),
         ("networking.istio.io", "ServiceEntry"),
         ("gateway.networking.k8s.io", "Gateway"),
+        ("gateway.networking.k8s.io", "GatewayClass"),
     }
 )
 CLAIM_PREFIX = "@request.auth.claims"
@@ -240,10 +241,10 @@ def _fault_in_exposed_host(host: str, *, is_gateway: bool) -> str | None:
     return names.fault_in_wildcard_domain(host) or names.fault_in_partial_wildcard(host)
 
 
-def check_target_refs(
+def check_attachment(
+    selector: matching.WorkloadSelector | None,
     target_ref: matching.PolicyTargetReference | None,
     target_refs: tuple[matching.PolicyTargetReference, ...],
-    selector: object,
     found: Faults,
 ) -> None:
     """A policy is attached by a selector or by references, and references stay in the namespace."""
@@ -253,6 +254,8 @@ def check_target_refs(
         "targetRefs": target_refs or None,
     }
     check_one_of(given, ("spec",), found)
+    if selector is not None:
+        check_selector_labels(selector.match_labels, ("spec", "selector", "matchLabels"), found)
     if target_ref is not None:
         _check_target_ref(target_ref, ("spec", "targetRef"), found)
     for index, reference in enumerate(target_refs):
@@ -265,8 +268,6 @@ def _check_target_ref(reference: matching.PolicyTargetReference, at: Path, found
     if reference.namespace:
         message = "must be left out: a policy attaches to objects of its own namespace only"
         found.add((*at, "namespace"), "unsupported-field", message)
-    if (reference.group, reference.kind) not in _SHARED_ATTACHMENTS | {
-        ("gateway.networking.k8s.io", "GatewayClass")
-    }:
+    if (reference.group, reference.kind) not in _ATTACHMENTS:
         message = f"must be Gateway, GatewayClass, Service or ServiceEntry with its group, not {reference.kind!r}"
         found.add((*at, "kind"), "unknown-value", message)
