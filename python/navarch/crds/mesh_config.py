@@ -242,20 +242,11 @@ def read_mesh_config(body: Mapping[str, Any] | None, origin: records.Origin | No
     Raises:
         errors.CrdError: A field is unknown, has the wrong type, or breaks a rule; with every fault.
     """
-    found = faults.Faults()
-    payload = b""
-    try:
-        model = reading.read_model(MeshConfig, dict(body) if body is not None else {}, (), found)
-        if model is not None:
-            _check(model, found)
-            payload = b"" if found else canonical.encode(_with_defaults(model))
-    except RecursionError:
-        found.add((), "too-deep", "is nested too deeply; flatten it")
-    except (ValueError, TypeError) as error:
-        found.add((), "not-json", f"holds what JSON can't: {error}"[:200])
-    if found:
-        raise found.to_error(KEY, origin)
-    return payload
+    return reading.read_settings(MeshConfig, body, _check, _encode, (KEY, origin))
+
+
+def _encode(model: MeshConfig) -> bytes:
+    return canonical.encode(_with_defaults(model))
 
 
 def _with_defaults(model: MeshConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import copy
 import difflib
 import json
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import pydantic
 
-from navarch.crds.schema import message
+from navarch.crds.schema import faults, message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from pydantic_core import ErrorDetails
 
+    from navarch import records
     from navarch.crds.schema.faults import Faults, Path
 
 M = TypeVar("M", bound=message.Message)
@@ -25,6 +29,7 @@ _MAX_MENDING_ROUNDS = 8
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 _MAX_SHOWN = 40
+_MAX_REASON = 200
 _MAX_NAMES_SHOWN = 20
 _WANTED = {
     "string_type": "a string",
@@ -57,6 +62,36 @@ def read_model(model: type[M], value: object, at: Path, faults: Faults) -> M | N
         return model.model_validate(value)
     except pydantic.ValidationError as error:
         return _read_faulty(model, value, error, at, faults)
+
+
+def read_settings(
+    model: type[M],
+    body: Mapping[str, Any] | None,
+    check: Callable[[M, Faults], None],
+    encode: Callable[[M], bytes],
+    source: tuple[records.SourceKey, records.Origin | None],
+) -> bytes:
+    """Read settings that are no Kubernetes object (MeshConfig, MeshNetworks), check and encode them.
+
+    Raises:
+        errors.CrdError: With every fault.
+    """
+    found = faults.Faults()
+    payload = b""
+    try:
+        given = dict(body) if isinstance(body, collections.abc.Mapping) else body
+        value = read_model(model, {} if body is None else given, (), found)
+        if value is not None:
+            check(value, found)
+        if value is not None and not found:
+            payload = encode(value)
+    except RecursionError:
+        found.add((), "too-deep", "is nested too deeply; flatten it")
+    except (ValueError, TypeError) as error:
+        found.add((), "not-json", f"holds what JSON can't: {error}"[:_MAX_REASON])
+    if found:
+        raise found.to_error(*source)
+    return payload
 
 
 def _read_faulty(
