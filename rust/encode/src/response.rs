@@ -103,6 +103,27 @@ pub fn encode_removed(names: &[Arc<str>]) -> Vec<u8> {
     out
 }
 
+/// Resources encoded by `encode`, appended as pieces: large ones are shared, small ones copied together.
+pub fn splice_resources(
+    resources: &[Arc<EncodedResource>],
+    encode: fn(&[Arc<EncodedResource>]) -> Vec<u8>,
+    segments: &mut Vec<Bytes>,
+) {
+    const LARGE_BYTES: usize = 16 * 1024;
+    for run in resources.chunk_by(|a, b| a.any.len().max(b.any.len()) < LARGE_BYTES) {
+        match run {
+            [large] if large.any.len() >= LARGE_BYTES => {
+                let mut header = encode(run);
+                // The resource's own bytes come last in its field, in both forms of the response.
+                header.truncate(header.len() - large.any.len());
+                segments.push(header.into());
+                segments.push(large.any.clone());
+            }
+            small => segments.push(encode(small).into()),
+        }
+    }
+}
+
 fn delta_resource_len(resource: &EncodedResource) -> usize {
     const VERSION_LEN: usize = 16;
     field_len(resource::NAME, resource.name.len())
@@ -134,7 +155,7 @@ mod tests {
 
     use super::{
         encode_delta_prefix, encode_delta_resources, encode_removed, encode_sotw_prefix,
-        encode_sotw_resources,
+        encode_sotw_resources, splice_resources,
     };
     use crate::resource::EncodedResource;
     use crate::version::Version;
@@ -168,6 +189,34 @@ mod tests {
                 ..DiscoveryResponse::default()
             }
         );
+    }
+
+    #[test]
+    fn large_resources_are_spliced_in_shared() {
+        let cluster = |name: &str, len: usize| {
+            let message = Cluster {
+                name: name.into(),
+                alt_stat_name: "x".repeat(len),
+                ..Cluster::default()
+            };
+            Arc::new(EncodedResource::encode(&message))
+        };
+        let resources = [
+            cluster("a", 1),
+            cluster("b", 1),
+            cluster("c", 40_000),
+            cluster("d", 1),
+        ];
+        for encode in [encode_sotw_resources, encode_delta_resources] {
+            let mut segments = Vec::new();
+            splice_resources(&resources, encode, &mut segments);
+            assert_eq!(segments.concat(), encode(&resources));
+            assert!(
+                segments
+                    .iter()
+                    .any(|s| s.as_ptr() == resources[2].any.as_ptr())
+            );
+        }
     }
 
     #[test]
