@@ -70,6 +70,7 @@ class MeshConfigSource:
             while not stop.is_set():
                 due = min([next_look, *settling.dues()]) - self._clock.now()
                 look = watcher.wait(min(max(0.0, due), _MAX_WAIT_SECONDS))
+                watcher.check()
                 now = self._clock.now()
                 settling.note(look, now)
                 is_late = now >= next_look and files.find_signature(self._path) != self._signature

@@ -108,6 +108,7 @@ class FileSource:
         while not stop.is_set():
             dues = [next_scan, *settling.dues(), *self._removals.values()]
             look = watcher.wait(min(max(0.0, min(dues) - self._clock.now()), _MAX_WAIT_SECONDS))
+            watcher.check()
             now = self._clock.now()
             settling.note(look, now)
             paths = look.at_once | settling.take_due(now)

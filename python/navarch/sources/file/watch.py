@@ -43,6 +43,9 @@ class Watcher:
         self._roots = roots
         self._waiting: mailbox.Mailbox[Path, bool] = mailbox.Mailbox(_CAPACITY)
         self._observer = watchdog.observers.Observer()
+        # A file is watched through its directory: editors replace the file itself.
+        self._places = {root if root.is_dir() else root.parent: root.is_dir() for root in roots}
+        self._identities: dict[Path, tuple[int, int]] = {}
 
     def __enter__(self) -> Self:
         handler = _Handler(self._roots, self._waiting)
@@ -57,12 +60,10 @@ class Watcher:
             watchdog.events.DirMovedEvent,
         ]
         try:
-            for root in self._roots:
-                is_directory = root.is_dir()
-                # A file is watched through its directory: editors replace the file itself.
-                place = root if is_directory else root.parent
+            for place, is_recursive in self._places.items():
+                self._identities[place] = _identity(place)
                 self._observer.schedule(
-                    handler, str(place), recursive=is_directory, event_filter=wanted
+                    handler, str(place), recursive=is_recursive, event_filter=wanted
                 )
             self._observer.start()
         except OSError as error:
@@ -74,6 +75,20 @@ class Watcher:
         if self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
+
+    def check(self) -> None:
+        """Make sure that what is watched is still what the roots name.
+
+        Raises:
+            errors.SourceError: A root's directory went away, or another is in its place.
+        """
+        for place, identity in self._identities.items():
+            try:
+                is_same = _identity(place) == identity
+            except OSError as error:
+                raise errors.SourceError(f"{place} is gone", is_retryable=True) from error
+            if not is_same:
+                raise errors.SourceError(f"{place} is another directory now", is_retryable=True)
 
     def wait(self, timeout_seconds: float) -> Look:
         """Wait for events; an empty look where none came in time."""
@@ -147,6 +162,11 @@ class _Handler(watchdog.events.FileSystemEventHandler):
             if path.is_relative_to(root):
                 return path.relative_to(root).parts
         return None
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    status = place.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:

@@ -84,7 +84,7 @@ class _Frame:
     anchor: str | None
     key: str | None = None
     has_key: bool = False
-    merges: list[Any] = dataclasses.field(default_factory=list)
+    merges: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     n_nodes: int = 1
 
 
@@ -133,11 +133,8 @@ class _Builder:
     def _close(self, event: yaml.Event) -> None:
         frame = self._frames.pop()
         for merged in frame.merges:
-            for each in merged if isinstance(merged, list) else [merged]:
-                if not isinstance(each, dict):
-                    raise _fault("<< takes a mapping or a list of mappings", event)
-                for key, value in each.items():
-                    frame.container.setdefault(key, value)
+            for key, value in merged.items():
+                frame.container.setdefault(key, value)
         self._add(frame.container, frame.n_nodes, frame.anchor, event)
 
     def _add(self, value: Any, n_nodes: int, anchor: str | None, event: yaml.Event) -> None:  # noqa: ANN401
@@ -156,7 +153,7 @@ class _Builder:
         if isinstance(frame.container, list):
             frame.container.append(value)
         elif frame.has_key:
-            self._set(frame, value)
+            self._set(frame, value, event)
         else:
             frame.key = _key(value, event)
             frame.has_key = True
@@ -164,9 +161,12 @@ class _Builder:
                 raise _fault(f"key {frame.key!r} is given twice", event)
 
     @staticmethod
-    def _set(frame: _Frame, value: Any) -> None:  # noqa: ANN401
+    def _set(frame: _Frame, value: Any, event: yaml.Event) -> None:  # noqa: ANN401
         if frame.key == "<<":
-            frame.merges.append(value)
+            merges = value if isinstance(value, list) else [value]
+            if not all(isinstance(merged, dict) for merged in merges):
+                raise _fault("<< takes a mapping or a list of mappings", event)
+            frame.merges += merges
         else:
             frame.container[frame.key] = value
         frame.has_key = False
