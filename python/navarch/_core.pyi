@@ -38,6 +38,9 @@ class Core:
     def translate(self, node_json: bytes) -> dict[str, list[str]]:
         """Return all resources of one proxy as protobuf JSON, by `clusters`, `endpoints`, `listeners`, …."""
 
+    def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
+        """Return what translating for one proxy has to say of the objects it is made from."""
+
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server on threads of its own; return the address with the port that was bound."""
 

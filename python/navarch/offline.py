@@ -75,17 +75,17 @@ class Mesh:
 
     def check_translation(self) -> list[records.Diagnostic]:
         """Translate for a sidecar of each namespace and a router of each gateway; return what comes up."""
-        faults = []
+        faults: dict[records.Diagnostic, None] = {}
         for node in self._nodes():
             try:
-                self.translate(node)
+                found = self.core.diagnose(json.dumps(node).encode())
             except errors.CoreError as error:
                 message = f"can't be translated for {node['id']}: {error}; please report it"
-                faults.append(records.Diagnostic("translation-failed", message))
-        for fault in self.core.diagnostics():
-            place = self._merged.find_origin(fault.key) if fault.key else None
-            faults.append(locate.locate(dataclasses.replace(fault, origin=place)))
-        return faults
+                found = [records.Diagnostic("translation-failed", message)]
+            for fault in found:
+                place = self._merged.find_origin(fault.key) if fault.key else None
+                faults[locate.locate(dataclasses.replace(fault, origin=place))] = None
+        return list(faults)
 
     def _nodes(self) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()

@@ -1,1 +1,19 @@
-//! (being built)
+//! The Python extension `navarch._core`: values in, values out, the GIL released in between.
+//!
+//! **In:** batches of `(kind, namespace, name, bytes or None)`, nodes, addresses.
+//! **Out:** diagnostics, JSON documents, metrics text, exceptions by name.
+//! **Never:** a decision about meshes, a callback into Python, a panic that crosses the border.
+
+mod boundary;
+mod convert;
+mod core;
+mod error;
+
+/// The module's contents, as `_core.pyi` describes them.
+#[pyo3::pymodule(name = "_core")]
+mod extension {
+    #[pymodule_export]
+    use super::core::Core;
+    #[pymodule_export]
+    use super::error::{BindError, CoreError, NodeError, UnknownProxyError};
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use navarch_envoy::TypeUrl;
+use navarch_model::Diagnostic;
 
 use crate::resource::{EncodedResource, Resource};
 use crate::shared_body::lock;
@@ -106,6 +107,55 @@ impl ResourceCache {
         resource
     }
 
+    /// As [`Self::resolve`], of a builder that may make nothing and may have something to say.
+    ///
+    /// What is not made is not remembered either: the builder runs again the next time.
+    pub fn resolve_built<I, M>(
+        &self,
+        inputs: &I,
+        build: impl FnOnce(&I) -> (Option<M>, Vec<Diagnostic>),
+    ) -> (Option<Arc<EncodedResource>>, Vec<Diagnostic>)
+    where
+        I: Hash + ?Sized,
+        M: Resource,
+    {
+        let key = (M::TYPE, InputsKey::of(inputs));
+        if !self.verify
+            && let Some(known) = self.find(key)
+        {
+            return (Some(known), Vec::new());
+        }
+        let (message, diagnostics) = build(inputs);
+        let Some(message) = message else {
+            return (None, diagnostics);
+        };
+        let made = EncodedResource {
+            diagnostics: diagnostics.into(),
+            ..EncodedResource::encode(&message)
+        };
+        if let Some(known) = self.find(key) {
+            assert!(
+                made.any == known.any,
+                "{} depends on more than its inputs",
+                known.name
+            );
+            return (Some(known), Vec::new());
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let resource = self.intern(made);
+        lock(&self.by_inputs).insert(key, &resource);
+        (Some(resource), Vec::new())
+    }
+
+    fn find(&self, key: (TypeUrl, InputsKey)) -> Option<Arc<EncodedResource>> {
+        let known = lock(&self.by_inputs)
+            .entries
+            .get(&key)
+            .and_then(Weak::upgrade)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(known)
+    }
+
     /// The encoded form of a message whose inputs are not tracked.
     pub fn encode<M: Resource>(&self, message: &M) -> Arc<EncodedResource> {
         self.intern(EncodedResource::encode(message))
@@ -125,6 +175,7 @@ impl ResourceCache {
         let mut by_content = lock(&self.by_content);
         if let Some(known) = by_content.entries.get(&key).and_then(Weak::upgrade)
             && known.any == resource.any
+            && known.diagnostics == resource.diagnostics
         {
             return known;
         }

@@ -5,8 +5,10 @@
 //! bytes of discovery responses.
 //! **Never** — tokio, I/O, a clock, who is connected or what they have; no order from a hash map.
 
+pub mod assemble;
 pub mod cache;
 pub mod diff;
+pub mod json;
 pub mod resource;
 pub mod resource_list;
 pub mod resource_snapshot;
@@ -14,6 +16,7 @@ pub mod response;
 mod shared_body;
 pub mod version;
 
+pub use assemble::{Assembled, assemble_endpoints, assemble_group, assemble_own};
 pub use cache::ResourceCache;
 pub use diff::ListDiff;
 pub use resource::{EncodedResource, Resource};

@@ -15,6 +15,7 @@ use navarch_envoy::envoy::extensions::filters::network::http_connection_manager:
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use navarch_envoy::istio::networking::nds::v1::NameTable;
 use navarch_envoy::{TypeUrl, any};
+use navarch_model::Diagnostic;
 use prost::{Message, Name};
 
 use crate::version::Version;
@@ -32,6 +33,8 @@ pub struct EncodedResource {
     pub any: Bytes,
     /// The names that it makes Envoy ask for: a cluster's endpoints, a listener's routes; sorted.
     pub references: Box<[Arc<str>]>,
+    /// What the builder had to say of the objects it was made from.
+    pub diagnostics: Box<[Diagnostic]>,
 }
 
 impl EncodedResource {
@@ -47,6 +50,7 @@ impl EncodedResource {
             version: Version::of_bytes(&any),
             any,
             references: references.into(),
+            diagnostics: Box::default(),
         }
     }
 

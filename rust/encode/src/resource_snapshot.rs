@@ -1,5 +1,6 @@
 //! What one proxy gets: the lists that its node group shares, and its own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_envoy::TypeUrl;
@@ -32,6 +33,22 @@ impl ResourcePart {
     /// Replace the list of a type.
     pub fn set(&mut self, type_url: TypeUrl, list: Arc<ResourceList>) {
         self.lists[type_url.index()] = list;
+    }
+
+    /// Replace or add single resources of a type; the others stay as they are.
+    pub fn replace_items(
+        &mut self,
+        type_url: TypeUrl,
+        mut made: BTreeMap<Arc<str>, Arc<EncodedResource>>,
+    ) {
+        let mut items: Vec<Arc<EncodedResource>> = self
+            .list(type_url)
+            .items()
+            .iter()
+            .map(|old| made.remove(&old.name).unwrap_or_else(|| Arc::clone(old)))
+            .collect();
+        items.extend(made.into_values());
+        self.set_items(type_url, items);
     }
 
     /// Replace the list of a type by resources in any order, unless it would be the same.

@@ -7,7 +7,7 @@ use navarch_model::{
     InterceptionMode, Labels, Locality, NodeMetadata, Proxy, ProxyKind, Resolution, Shared,
 };
 
-use crate::{MeshSnapshot, ServiceKey};
+use crate::{MeshSnapshot, ServiceKey, ServiceTarget};
 
 /// Everything of a proxy that may shape its outbound resources; equal groups share them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,6 +46,8 @@ pub struct NodeGroup {
     pub canonical_name: String,
     /// Label `service.istio.io/canonical-revision` as the node tells it, or "".
     pub canonical_revision: String,
+    /// What a gateway's workload serves, which tells its ports; empty for sidecars.
+    pub service_targets: Vec<ServiceTarget>,
     /// The node's metadata without what tells workloads of one kind apart.
     pub metadata: NodeMetadata,
 }
@@ -93,6 +95,10 @@ impl MeshSnapshot {
             headless_addresses: self.headless_addresses(proxy),
             canonical_name: label("service.istio.io/canonical-name"),
             canonical_revision: label("service.istio.io/canonical-revision"),
+            service_targets: match proxy.kind {
+                ProxyKind::Router => self.service_targets(proxy),
+                ProxyKind::Sidecar => Vec::new(),
+            },
             metadata,
         })
     }

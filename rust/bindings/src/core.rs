@@ -1,0 +1,167 @@
+//! The class `Core`: one mesh, its translation, its server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use navarch_encode::json::{plural_name, resources_to_json};
+use navarch_model::Proxy;
+use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, debug};
+use navarch_snapshot::MeshOptions;
+use pyo3::types::PyBytes;
+use pyo3::{Bound, PyErr, Python, pyclass, pymethods};
+use serde::Deserialize;
+
+use crate::boundary::cross;
+use crate::convert::{ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics};
+use crate::error::Failure;
+
+/// I/O threads of the server; pushing and building have a thread of their own.
+const N_SERVER_THREADS: usize = 2;
+
+/// What Python tells the core at its making.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    domain_suffix: Option<String>,
+    cluster_id: Option<String>,
+}
+
+struct Server {
+    ads: AdsServer,
+    pusher: Arc<Pusher>,
+}
+
+/// One mesh: its state, its translation, and once `serve` was called its ADS server.
+#[pyclass(frozen, module = "navarch._core")]
+pub(crate) struct Core {
+    epochs: Arc<MeshEpochs>,
+    fleet: Arc<Fleet>,
+    server: Mutex<Option<Server>>,
+}
+
+impl Core {
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(options_json: &[u8]) -> Result<Self, PyErr> {
+        let options: Options =
+            serde_json::from_slice(options_json).map_err(Failure::Options)?;
+        let defaults = MeshOptions::default();
+        let epochs = MeshEpochs::new(MeshOptions {
+            domain_suffix: options.domain_suffix.map_or(defaults.domain_suffix, Into::into),
+            cluster_id: options.cluster_id.map_or(defaults.cluster_id, Into::into),
+        });
+        Ok(Self {
+            epochs: Arc::new(epochs),
+            fleet: Fleet::new(Metrics::new()),
+            server: Mutex::new(None),
+        })
+    }
+
+    /// Apply a batch as one; return what in it could not be decoded (the last good version stays).
+    fn apply(&self, py: Python<'_>, changes: Vec<ChangeRow>) -> Result<Vec<DiagnosticRow>, PyErr> {
+        Ok(cross(py, || {
+            let (is_changed, diagnostics) = self.epochs.apply(batch_from_rows(changes));
+            if is_changed && let Some(server) = &*self.server() {
+                server.pusher.notify();
+            }
+            Ok(rows_from_diagnostics(diagnostics))
+        })?)
+    }
+
+    /// Return all resources of one proxy as protobuf JSON, by `clusters`, `endpoints`, `listeners`, ….
+    fn translate(
+        &self,
+        py: Python<'_>,
+        node_json: &[u8],
+    ) -> Result<BTreeMap<&'static str, Vec<String>>, PyErr> {
+        Ok(cross(py, || {
+            let proxy = Proxy::from_node_json(node_json)?;
+            let (snapshot, _) = self.epochs.translate(&proxy);
+            let resources = navarch_serve::TypeUrl::ALL
+                .into_iter()
+                .map(|type_url| {
+                    let texts = resources_to_json(&snapshot, type_url);
+                    (plural_name(type_url), texts.iter().map(ToString::to_string).collect())
+                })
+                .collect();
+            Ok(resources)
+        })?)
+    }
+
+    /// Return what translating for one proxy has to say of the objects it is made from.
+    fn diagnose(&self, py: Python<'_>, node_json: &[u8]) -> Result<Vec<DiagnosticRow>, PyErr> {
+        Ok(cross(py, || {
+            let proxy = Proxy::from_node_json(node_json)?;
+            Ok(rows_from_diagnostics(self.epochs.translate(&proxy).1))
+        })?)
+    }
+
+    /// Start the ADS server on threads of its own; return the address with the port that was bound.
+    fn serve(&self, py: Python<'_>, grpc_address: &str) -> Result<String, PyErr> {
+        Ok(cross(py, || {
+            let mut server = self.server();
+            if server.is_some() {
+                return Err(Failure::Running);
+            }
+            let address: SocketAddr =
+                grpc_address.parse().map_err(|_| Failure::Address(grpc_address.to_owned()))?;
+            let source = Arc::clone(&self.epochs);
+            let pusher = Pusher::start(source, Arc::clone(&self.fleet))
+                .map_err(navarch_serve::ServeError::Threads)?;
+            let fleet = Arc::clone(&self.fleet);
+            let ads = AdsServer::start(address, N_SERVER_THREADS, fleet, Arc::clone(&pusher))?;
+            let bound = ads.address().to_string();
+            *server = Some(Server { ads, pusher });
+            Ok(bound)
+        })?)
+    }
+
+    /// Stop accepting, let streams finish, close what is left after the timeout; once.
+    fn drain(&self, py: Python<'_>, timeout_seconds: f64) -> Result<(), PyErr> {
+        Ok(cross(py, || {
+            if let Some(server) = self.server().take() {
+                server.ads.drain(Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default());
+                server.pusher.stop();
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Return all current diagnostics of translation, and what proxies rejected (NACKs).
+    fn diagnostics(&self, py: Python<'_>) -> Result<Vec<DiagnosticRow>, PyErr> {
+        Ok(cross(py, || {
+            let mut rows = rows_from_diagnostics(self.epochs.diagnostics());
+            rows.extend(self.fleet.rejections().into_iter().map(row_from_rejection));
+            Ok(rows)
+        })?)
+    }
+
+    /// Return what each connected proxy has acknowledged or rejected, as a JSON list.
+    fn sync_status<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>, PyErr> {
+        let text = cross(py, || Ok(debug::sync_status(&self.fleet).to_string()))?;
+        Ok(PyBytes::new(py, text.as_bytes()))
+    }
+
+    /// Return what a connected proxy was sent, as JSON.
+    fn config_dump<'py>(&self, py: Python<'py>, proxy_id: &str) -> Result<Bound<'py, PyBytes>, PyErr> {
+        let text = cross(py, || {
+            debug::config_dump(&self.fleet, proxy_id)
+                .map(|dump| dump.to_string())
+                .ok_or_else(|| Failure::UnknownProxy(proxy_id.to_owned()))
+        })?;
+        Ok(PyBytes::new(py, text.as_bytes()))
+    }
+
+    /// Return all counters in Prometheus' text format.
+    fn metrics(&self, py: Python<'_>) -> Result<String, PyErr> {
+        Ok(cross(py, || Ok(self.fleet.metrics().to_text()))?)
+    }
+}

@@ -1,0 +1,61 @@
+//! One place where the core's errors become Python's exceptions.
+
+use navarch_model::NodeError as ModelNodeError;
+use navarch_serve::ServeError;
+use pyo3::{PyErr, create_exception, exceptions::PyException};
+
+create_exception!(
+    navarch._core,
+    CoreError,
+    PyException,
+    "The core refused a call or failed; the root of all that it raises."
+);
+create_exception!(navarch._core, BindError, CoreError, "The address can't be listened on.");
+create_exception!(
+    navarch._core,
+    NodeError,
+    CoreError,
+    "A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."
+);
+create_exception!(
+    navarch._core,
+    UnknownProxyError,
+    CoreError,
+    "No proxy of that id is connected."
+);
+
+/// What a call to the core can end with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("the options are no JSON object of known keys: {0}")]
+    Options(#[source] serde_json::Error),
+    #[error(transparent)]
+    Node(#[from] ModelNodeError),
+    #[error("`{0}` is no address and port, such as 127.0.0.1:15010")]
+    Address(String),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("the server runs already")]
+    Running,
+    #[error("no proxy with the id `{0}` is connected; /debug/syncz lists those that are")]
+    UnknownProxy(String),
+    #[error("the core panicked, which is a bug of navarch, please report it: {0}")]
+    Panic(String),
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        let mut text = failure.to_string();
+        let mut source = std::error::Error::source(&failure);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        match failure {
+            Failure::Node(_) => NodeError::new_err(text),
+            Failure::Address(_) | Failure::Serve(_) => BindError::new_err(text),
+            Failure::UnknownProxy(_) => UnknownProxyError::new_err(text),
+            Failure::Options(_) | Failure::Running | Failure::Panic(_) => CoreError::new_err(text),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The mesh behind the streams: batches in, each proxy's resources of the newest epoch out.
+//!
+//! Resources are built on the push thread, group by group, when a proxy of the group is led to them.
+//! A batch of endpoints only rebuilds load assignments in what the groups have (decision 5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use navarch_encode::{
+    Assembled, ResourceCache, ResourcePart, ResourceSnapshot, assemble_endpoints, assemble_group,
+    assemble_own,
+};
+use navarch_model::{Diagnostic, Proxy, hash128};
+use navarch_snapshot::{Batch, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
+
+use crate::push::ResourceSource;
+use crate::registry::lock;
+
+/// What the proxies of one group share, with the scope it was built for.
+struct Group {
+    scope: Arc<ProxyScope>,
+    made: Assembled,
+}
+
+/// What is one proxy's own, and which group it is in.
+struct Member {
+    group: u128,
+    own: Assembled,
+}
+
+/// What was built of one epoch.
+struct Built {
+    mesh: Arc<MeshSnapshot>,
+    groups: BTreeMap<u128, Group>,
+    /// By the hash of all that the node told.
+    members: BTreeMap<u128, Member>,
+}
+
+/// The store's newest snapshot and what changed since the last push.
+struct Applied {
+    store: MeshStore,
+    unpushed: ChangeSet,
+}
+
+/// A mesh whose newest epoch is always what is served.
+pub struct MeshEpochs {
+    applied: Mutex<Applied>,
+    built: Mutex<Built>,
+    cache: ResourceCache,
+}
+
+impl MeshEpochs {
+    /// An empty mesh.
+    pub fn new(options: MeshOptions) -> Self {
+        let store = MeshStore::new(options);
+        let mesh = store.snapshot();
+        Self {
+            applied: Mutex::new(Applied { store, unpushed: ChangeSet::default() }),
+            built: Mutex::new(Built {
+                mesh,
+                groups: BTreeMap::new(),
+                members: BTreeMap::new(),
+            }),
+            cache: ResourceCache::new(),
+        }
+    }
+
+    /// Apply a batch; whether anything changed, and what is wrong with objects by themselves.
+    pub fn apply(&self, batch: Batch) -> (bool, Vec<Diagnostic>) {
+        let mut applied = lock(&self.applied);
+        let changes = applied.store.apply(batch);
+        let is_changed = !changes.is_empty();
+        applied.unpushed.merge(changes);
+        (is_changed, applied.store.diagnostics())
+    }
+
+    /// The newest mesh.
+    pub fn mesh(&self) -> Arc<MeshSnapshot> {
+        lock(&self.applied).store.snapshot()
+    }
+
+    /// The resources of a proxy that need not be connected, with what their builders had to say.
+    pub fn translate(&self, proxy: &Proxy) -> (ResourceSnapshot, Vec<Diagnostic>) {
+        let mesh = self.mesh();
+        let scope = mesh.scope_of(&mesh.group_of(proxy));
+        let shared = assemble_group(&self.cache, &mesh, &scope);
+        let own = assemble_own(&self.cache, &mesh, &scope, proxy);
+        let diagnostics = shared.diagnostics.into_iter().chain(own.diagnostics).collect();
+        (ResourceSnapshot::new(&shared.part, &own.part), diagnostics)
+    }
+
+    /// What is wrong with objects, by themselves and as seen by the proxies that are served; in order.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all: BTreeSet<Diagnostic> =
+            lock(&self.applied).store.diagnostics().into_iter().collect();
+        let built = lock(&self.built);
+        for group in built.groups.values() {
+            all.extend(group.made.diagnostics.iter().cloned());
+        }
+        for member in built.members.values() {
+            all.extend(member.own.diagnostics.iter().cloned());
+        }
+        all.into_iter().collect()
+    }
+
+    /// How many node groups are served.
+    pub fn n_groups(&self) -> usize {
+        lock(&self.built).groups.len()
+    }
+}
+
+impl ResourceSource for MeshEpochs {
+    fn begin_push(&self) {
+        let (mesh, changes) = {
+            let mut applied = lock(&self.applied);
+            (applied.store.snapshot(), std::mem::take(&mut applied.unpushed))
+        };
+        let mut built = lock(&self.built);
+        if changes.is_configuration {
+            built.groups.clear();
+            built.members.clear();
+        } else {
+            built.take_endpoints(&self.cache, &mesh, &changes);
+        }
+        built.mesh = mesh;
+    }
+
+    fn snapshot_for(&self, proxy: &Proxy) -> Arc<ResourceSnapshot> {
+        Arc::new(lock(&self.built).snapshot_for(&self.cache, proxy))
+    }
+}
+
+impl Built {
+    /// Bring what is built to a mesh in which only endpoints, or who is at an address, changed.
+    fn take_endpoints(&mut self, cache: &ResourceCache, mesh: &MeshSnapshot, changes: &ChangeSet) {
+        for group in self.groups.values_mut() {
+            group.made.part = assemble_endpoints(
+                cache,
+                mesh,
+                &group.scope,
+                &group.made.part,
+                &changes.endpoints,
+            );
+        }
+        // A service without a selector is served by whoever has its endpoints' addresses.
+        let is_by_address = |key: &_| {
+            mesh.find_service(key).is_none_or(|service| service.selector.is_empty())
+        };
+        if !changes.addresses.is_empty() || changes.endpoints.iter().any(is_by_address) {
+            self.members.clear();
+        }
+    }
+
+    fn snapshot_for(&mut self, cache: &ResourceCache, proxy: &Proxy) -> ResourceSnapshot {
+        let mesh = Arc::clone(&self.mesh);
+        let key = hash128(proxy);
+        if !self.members.contains_key(&key) {
+            let name = mesh.group_of(proxy);
+            let group = self.groups.entry(name.hash128()).or_insert_with(|| {
+                let scope = Arc::new(mesh.scope_of(&name));
+                let made = assemble_group(cache, &mesh, &scope);
+                Group { scope, made }
+            });
+            let own = assemble_own(cache, &mesh, &group.scope, proxy);
+            self.members.insert(key, Member { group: name.hash128(), own });
+        }
+        let own = &self.members[&key];
+        let empty = ResourcePart::default();
+        let shared = self.groups.get(&own.group).map_or(&empty, |group| &group.made.part);
+        ResourceSnapshot::new(shared, &own.own.part)
+    }
+}
