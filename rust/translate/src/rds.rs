@@ -1,1 +1,123 @@
-//! (being built)
+//! Route configurations (RDS): which listener asks for which, what is in them, and how each is built.
+//!
+//! [`route_inputs`] finds everything that matters, and by it the names and domains of all virtual hosts;
+//! [`build_route_configuration`] makes the message. A virtual host is a piece of its own
+//! ([`VirtualHostInputs`], [`build_virtual_host`]): a change of one VirtualService makes one anew.
+
+mod action;
+mod base64;
+mod cors;
+mod domain;
+mod fault;
+mod gateway;
+mod gateway_merge;
+mod hash_policy;
+mod header;
+mod inbound;
+mod inputs;
+mod name;
+mod report;
+mod retry;
+mod route;
+mod route_match;
+mod scalar;
+mod selection;
+mod sidecar;
+mod string_match;
+mod virtual_host;
+
+use std::sync::Arc;
+
+use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
+use navarch_model::{Diagnostic, ProxyKind};
+use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
+
+pub use gateway_merge::{GatewayServer, MergedGateway, ServerPort, merge_gateways};
+pub use inbound::{InboundRouteInputs, inbound_route_configuration};
+pub use inputs::{
+    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
+    UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
+};
+pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL, build_virtual_host};
+
+/// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.
+const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
+
+/// Inputs of all route configurations that the group's listeners refer to, by name.
+///
+/// `targets` are what the proxy serves itself: a gateway's ports are told by its services. Sidecars need none.
+pub fn route_inputs(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    targets: &[ServiceTarget],
+) -> Vec<RouteConfigurationInputs> {
+    match scope.group.kind {
+        ProxyKind::Sidecar => {
+            let names = name::sidecar_route_names(mesh, scope);
+            sidecar::SidecarRoutes::new(scope).all(names)
+        }
+        ProxyKind::Router => {
+            let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
+            gateway::GatewayRoutes::new(mesh, scope, &merged).all()
+        }
+    }
+}
+
+/// Inputs of the route configuration of that name; an empty one for a name that means nothing any more.
+pub fn route_inputs_of(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    targets: &[ServiceTarget],
+    name: &str,
+) -> RouteConfigurationInputs {
+    match scope.group.kind {
+        ProxyKind::Sidecar => sidecar::SidecarRoutes::new(scope).of(name),
+        ProxyKind::Router => {
+            let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
+            gateway::GatewayRoutes::new(mesh, scope, &merged).of(name)
+        }
+    }
+}
+
+/// The route configuration, and what is to be told of the VirtualServices in it.
+pub fn build_route_configuration(
+    inputs: &RouteConfigurationInputs,
+) -> (RouteConfiguration, Vec<Diagnostic>) {
+    let mut out = RouteConfiguration {
+        name: inputs.name.to_string(),
+        validate_clusters: Some(false),
+        ..RouteConfiguration::default()
+    };
+    if inputs.is_unknown {
+        return (out, Vec::new());
+    }
+    out.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
+    out.ignore_port_in_host_matching = true;
+    let mut diagnostics = Vec::new();
+    for virtual_host in &inputs.virtual_hosts {
+        let (virtual_host, found) = build_virtual_host(virtual_host);
+        out.virtual_hosts.push(virtual_host);
+        diagnostics.extend(found);
+    }
+    diagnostics.sort_unstable();
+    diagnostics.dedup();
+    (out, diagnostics)
+}
+
+/// Whether the proxies of a scope tell upstreams how often a request was tried.
+fn has_attempt_count(scope: &ProxyScope) -> bool {
+    let own = scope.group.metadata.proxy_config.as_ref();
+    let proxy_config = own.unwrap_or(&scope.mesh_config.default_config);
+    let headers = proxy_config.proxy_headers.as_ref();
+    let attempt_count = headers.and_then(|headers| headers.attempt_count.as_ref());
+    attempt_count.and_then(|setting| setting.disabled) != Some(true)
+}
+
+/// An empty route configuration: Envoy goes on asking while it drains listeners that are gone.
+fn unknown(name: &str) -> RouteConfigurationInputs {
+    RouteConfigurationInputs {
+        name: Arc::from(name),
+        virtual_hosts: Vec::new(),
+        is_unknown: true,
+    }
+}

@@ -1,0 +1,397 @@
+//! What a route does: forward, redirect, answer.
+
+use navarch_envoy::envoy::config::core::v3::{DataSource, data_source};
+use navarch_envoy::envoy::config::route::v3::redirect_action::{
+    PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
+};
+use navarch_envoy::envoy::config::route::v3::route::Action;
+use navarch_envoy::envoy::config::route::v3::route_action::{
+    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+};
+use navarch_envoy::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
+use navarch_envoy::envoy::config::route::v3::{
+    DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster,
+};
+use navarch_envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
+use navarch_envoy::envoy::r#type::v3::FractionalPercent;
+use navarch_model::{
+    ConsistentHash, Destination, HttpDirectResponse, HttpRedirect, HttpRewrite, HttpRoute,
+    HttpRouteDestination, Percent,
+};
+
+use super::base64::decode_base64;
+use super::hash_policy::{build_hash_policy, hash_of_destination};
+use super::header::build_header_mutations;
+use super::inputs::{DestinationFacts, RouteClient, VirtualServiceRoutes};
+use super::report::Report;
+use super::retry::build_retry_policy;
+use super::route::retry_of;
+use super::scalar::{NO_TIMEOUT, duration, fraction, runtime, whole_percent};
+use super::string_match::regex;
+use crate::name::outbound_cluster;
+
+/// A cluster that does not exist: requests get 503.
+const UNKNOWN_SERVICE: &str = "UnknownService";
+
+/// Builds the action of one HTTP rule's routes.
+pub(super) struct RouteBuilder<'a, 'r> {
+    inputs: &'a VirtualServiceRoutes,
+    index: usize,
+    http: &'a HttpRoute,
+    report: &'a mut Report<'r>,
+}
+
+impl<'a, 'r> RouteBuilder<'a, 'r> {
+    pub(super) fn new(
+        inputs: &'a VirtualServiceRoutes,
+        (index, http): (usize, &'a HttpRoute),
+        report: &'a mut Report<'r>,
+    ) -> Self {
+        Self {
+            inputs,
+            index,
+            http,
+            report,
+        }
+    }
+
+    /// Set what the route does; `authority` is the Host that the rule's header operations ask for.
+    pub(super) fn add_action(mut self, route: &mut Route, authority: Option<String>) {
+        if let Some(redirect) = &self.http.redirect {
+            route.action = build_redirect(redirect, &self.inputs.client).map(Action::Redirect);
+            if route.action.is_none() {
+                self.report.warn(
+                    "unsupported-redirect-code",
+                    format!("spec.http[{}].redirect.redirectCode", self.index),
+                    format!(
+                        "Envoy does not redirect with {}; use 301, 302, 303, 307 or 308",
+                        redirect.redirect_code
+                    ),
+                );
+            }
+        } else if let Some(response) = &self.http.direct_response {
+            let action = build_direct_response(response);
+            route.action = Some(Action::DirectResponse(action));
+        } else {
+            let action = self.build_forward(route, authority);
+            route.action = Some(Action::Route(action));
+        }
+    }
+
+    fn build_forward(&mut self, route: &mut Route, authority: Option<String>) -> RouteAction {
+        let http = self.http;
+        let timeout = http.timeout.map_or(NO_TIMEOUT, duration);
+        let mut action = RouteAction {
+            timeout: Some(timeout),
+            // Envoy's newer max_stream_duration counts differently for gRPC, so Istio keeps the old field.
+            max_grpc_timeout: Some(timeout),
+            ..RouteAction::default()
+        };
+        let mut authority = authority;
+        if let Some(rewrite) = &http.rewrite {
+            add_path_rewrite(&mut action, rewrite);
+            if !rewrite.authority.is_empty() {
+                authority = Some(rewrite.authority.clone());
+            }
+        }
+        action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
+        self.add_mirrors(&mut action);
+        let is_hashed = self.add_destinations(route, &mut action);
+        action.retry_policy = build_retry_policy(retry_of(http, &self.inputs.client), is_hashed);
+        action
+    }
+
+    /// Set where requests go; whether retries must stay with the hashed host.
+    fn add_destinations(&mut self, route: &mut Route, action: &mut RouteAction) -> bool {
+        if let [only] = &self.http.route[..] {
+            return self.add_only_destination(only, route, action);
+        }
+        let mut clusters = Vec::new();
+        for (i, destination) in self.http.route.iter().enumerate() {
+            let Some(weight) = u32::try_from(destination.weight).ok().filter(|w| *w > 0) else {
+                continue;
+            };
+            clusters.push(self.build_weight((i, destination), weight));
+            let hash = self.hash_of(&destination.destination);
+            action.hash_policy.extend(hash.and_then(build_hash_policy));
+        }
+        action.cluster_specifier = Some(if clusters.is_empty() {
+            // Envoy refuses an empty list, and with it the whole route configuration.
+            ClusterSpecifier::Cluster(UNKNOWN_SERVICE.to_owned())
+        } else {
+            ClusterSpecifier::WeightedClusters(WeightedCluster {
+                clusters,
+                ..WeightedCluster::default()
+            })
+        });
+        false
+    }
+
+    fn add_only_destination(
+        &mut self,
+        only: &HttpRouteDestination,
+        route: &mut Route,
+        action: &mut RouteAction,
+    ) -> bool {
+        let path = format!("spec.http[{}].route[0].destination", self.index);
+        let cluster = self.cluster_of(&only.destination, &path);
+        action.cluster_specifier = Some(ClusterSpecifier::Cluster(cluster));
+        let headers = build_header_mutations(only.headers.as_ref());
+        route.request_headers_to_add.extend(headers.request_add);
+        route
+            .request_headers_to_remove
+            .extend(headers.request_remove);
+        route.response_headers_to_add.extend(headers.response_add);
+        route
+            .response_headers_to_remove
+            .extend(headers.response_remove);
+        if action.host_rewrite_specifier.is_none() {
+            let authority = headers.authority;
+            action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
+        }
+        let hash = self.hash_of(&only.destination);
+        action.hash_policy.extend(hash.and_then(build_hash_policy));
+        hash.is_some()
+    }
+
+    fn build_weight(
+        &mut self,
+        (i, destination): (usize, &HttpRouteDestination),
+        weight: u32,
+    ) -> ClusterWeight {
+        let path = format!("spec.http[{}].route[{i}].destination", self.index);
+        let headers = build_header_mutations(destination.headers.as_ref());
+        let authority = headers.authority;
+        ClusterWeight {
+            name: self.cluster_of(&destination.destination, &path),
+            weight: Some(weight),
+            request_headers_to_add: headers.request_add,
+            request_headers_to_remove: headers.request_remove,
+            response_headers_to_add: headers.response_add,
+            response_headers_to_remove: headers.response_remove,
+            host_rewrite_specifier: authority
+                .map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
+            ..ClusterWeight::default()
+        }
+    }
+
+    fn add_mirrors(&mut self, action: &mut RouteAction) {
+        let http = self.http;
+        if let Some(destination) = &http.mirror {
+            let deprecated = http.mirror_percent.map(whole_percent);
+            let share = share_of(http.mirror_percentage, deprecated);
+            let path = format!("spec.http[{}].mirror", self.index);
+            let policy = self.build_mirror(destination, share, &path);
+            action.request_mirror_policies.extend(policy);
+        }
+        for (i, mirror) in http.mirrors.iter().enumerate() {
+            let Some(destination) = &mirror.destination else {
+                continue;
+            };
+            let share = share_of(mirror.percentage, None);
+            let path = format!("spec.http[{}].mirrors[{i}].destination", self.index);
+            let policy = self.build_mirror(destination, share, &path);
+            action.request_mirror_policies.extend(policy);
+        }
+    }
+
+    fn build_mirror(
+        &mut self,
+        destination: &Destination,
+        share: FractionalPercent,
+        path: &str,
+    ) -> Option<RequestMirrorPolicy> {
+        (share.numerator > 0).then(|| RequestMirrorPolicy {
+            cluster: self.cluster_of(destination, path),
+            runtime_fraction: Some(runtime(share)),
+            trace_sampled: Some(false),
+            disable_shadow_host_suffix_append: true,
+            ..RequestMirrorPolicy::default()
+        })
+    }
+
+    fn facts_of(&self, destination: &Destination) -> Option<&'a DestinationFacts> {
+        self.inputs.destinations.get(destination.host.as_str())
+    }
+
+    fn hash_of(&self, destination: &Destination) -> Option<&'a ConsistentHash> {
+        let rule = self.facts_of(destination)?.rule.as_ref()?;
+        hash_of_destination(rule, destination)
+    }
+
+    /// The cluster of a destination (istio route.go `GetDestinationCluster`).
+    ///
+    /// An unknown destination has a name all the same: its cluster does not exist, so requests get 503.
+    fn cluster_of(&mut self, destination: &Destination, path: &str) -> String {
+        if destination.host.is_empty() {
+            return UNKNOWN_SERVICE.to_owned();
+        }
+        let facts = self.facts_of(destination);
+        let alias = facts.and_then(|facts| facts.alias_of.as_ref());
+        let host = alias.map_or(destination.host.as_str(), |alias| alias.as_str());
+        let ports = facts.and_then(|facts| facts.ports.as_deref());
+        let port = match (destination.port, ports) {
+            (Some(port), _) => port.number,
+            (None, Some([only])) => *only,
+            (None, _) => self.inputs.client.port,
+        };
+        self.report_unknown(destination, facts, path);
+        outbound_cluster(port, &destination.subset, host)
+    }
+
+    fn report_unknown(
+        &mut self,
+        destination: &Destination,
+        facts: Option<&DestinationFacts>,
+        path: &str,
+    ) {
+        let host = &destination.host;
+        if facts.is_none_or(|facts| facts.ports.is_none()) {
+            self.report.warn(
+                "unknown-destination",
+                format!("{path}.host"),
+                format!(
+                    "no service `{host}` can be seen from namespace `{}`; requests get 503",
+                    self.inputs.client.namespace
+                ),
+            );
+            return;
+        }
+        let rule = facts.and_then(|facts| facts.rule.as_ref());
+        let subset = &destination.subset;
+        let is_known = rule.is_some_and(|rule| rule.spec.subsets.iter().any(|s| s.name == *subset));
+        if !subset.is_empty() && !is_known {
+            self.report.warn(
+                "unknown-subset",
+                format!("{path}.subset"),
+                format!("no DestinationRule of `{host}` has a subset `{subset}`; requests get 503"),
+            );
+        }
+    }
+}
+
+/// The share to mirror: everything where nothing is said.
+fn share_of(
+    percentage: Option<Percent>,
+    deprecated: Option<FractionalPercent>,
+) -> FractionalPercent {
+    percentage
+        .map(fraction)
+        .or(deprecated)
+        .unwrap_or_else(|| whole_percent(100))
+}
+
+fn add_path_rewrite(action: &mut RouteAction, rewrite: &HttpRewrite) {
+    if let Some(substitution) = &rewrite.uri_regex_rewrite {
+        action.regex_rewrite = Some(RegexMatchAndSubstitute {
+            pattern: Some(regex(&substitution.pattern)),
+            substitution: substitution.rewrite.clone(),
+        });
+    } else {
+        action.prefix_rewrite.clone_from(&rewrite.uri);
+    }
+}
+
+/// A redirect (istio route.go `ApplyRedirect`); `None` for a code that Envoy does not have.
+fn build_redirect(redirect: &HttpRedirect, client: &RouteClient) -> Option<RedirectAction> {
+    let code = match redirect.redirect_code {
+        0 | 301 => RedirectResponseCode::MovedPermanently,
+        302 => RedirectResponseCode::Found,
+        303 => RedirectResponseCode::SeeOther,
+        307 => RedirectResponseCode::TemporaryRedirect,
+        308 => RedirectResponseCode::PermanentRedirect,
+        _ => return None,
+    };
+    let path = if redirect.prefix_rewrite.is_empty() {
+        PathRewriteSpecifier::PathRedirect(redirect.uri.clone())
+    } else {
+        PathRewriteSpecifier::PrefixRewrite(redirect.prefix_rewrite.clone())
+    };
+    let scheme = (!redirect.scheme.is_empty()).then(|| redirect.scheme.clone());
+    Some(RedirectAction {
+        host_redirect: redirect.authority.clone(),
+        port_redirect: redirect_port(redirect, client),
+        response_code: code.into(),
+        scheme_rewrite_specifier: scheme.map(SchemeRewriteSpecifier::SchemeRedirect),
+        path_rewrite_specifier: Some(path),
+        ..RedirectAction::default()
+    })
+}
+
+/// The port to redirect to; 0, which keeps the scheme's own, also where the port asked for is that.
+///
+/// Envoy can't derive the port from the request, but the listener's is known here.
+fn redirect_port(redirect: &HttpRedirect, client: &RouteClient) -> u32 {
+    let port = match (redirect.port, redirect.derive_port.as_deref()) {
+        (Some(port), _) => port,
+        (None, Some("FROM_REQUEST_PORT")) => client.port,
+        (None, _) => return 0,
+    };
+    let scheme = match redirect.scheme.as_str() {
+        "" if client.is_tls => "https",
+        "" => "http",
+        scheme => scheme,
+    };
+    match (port, scheme) {
+        (80, "http") | (443, "https") => 0,
+        (port, _) => port,
+    }
+}
+
+fn build_direct_response(response: &HttpDirectResponse) -> DirectResponseAction {
+    let body = response.body.as_ref().and_then(|body| {
+        let text = body
+            .string
+            .clone()
+            .map(data_source::Specifier::InlineString);
+        text.or_else(|| {
+            let bytes = decode_base64(body.bytes.as_deref()?)?;
+            Some(data_source::Specifier::InlineBytes(bytes))
+        })
+    });
+    DirectResponseAction {
+        status: response.status,
+        body: body.map(|specifier| DataSource {
+            specifier: Some(specifier),
+            watched_directory: None,
+        }),
+        body_format: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::{HttpRedirect, Labels};
+
+    use super::super::inputs::RouteClient;
+    use super::redirect_port;
+
+    #[test]
+    fn a_redirect_names_no_port_that_its_scheme_means() {
+        for (port, derive, scheme, is_tls, want) in [
+            (Some(443), None, "https", false, 0),
+            (Some(443), None, "", true, 0),
+            (Some(443), None, "", false, 443),
+            (Some(8443), None, "https", false, 8443),
+            (None, Some("FROM_REQUEST_PORT"), "", false, 8080),
+            (None, Some("FROM_PROTOCOL_DEFAULT"), "", false, 0),
+            (None, None, "https", false, 0),
+        ] {
+            let redirect = HttpRedirect {
+                port,
+                derive_port: derive.map(str::to_owned),
+                scheme: scheme.to_owned(),
+                ..HttpRedirect::default()
+            };
+            let client = RouteClient {
+                namespace: "a".into(),
+                labels: Labels::new(),
+                gateway: "mesh".into(),
+                port: 8080,
+                is_tls,
+                default_retry: None,
+            };
+            assert_eq!(redirect_port(&redirect, &client), want, "{redirect:?}");
+        }
+    }
+}

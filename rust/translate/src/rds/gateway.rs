@@ -1,0 +1,346 @@
+//! The route configurations of routers: servers' hosts met with VirtualServices'.
+//!
+//! Source: istio pilot/pkg/networking/core/gateway.go `buildGatewayHTTPRouteConfig`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use navarch_model::{ConfigKey, Hostname, Kind, Service, Shared, VirtualService, Visibility};
+use navarch_snapshot::{MeshSnapshot, ProxyScope};
+
+use super::domain::host_and_port;
+use super::gateway_merge::{GatewayServer, MergedGateway};
+use super::inputs::{
+    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, VirtualHostInputs,
+    VirtualServiceRoutes,
+};
+use super::route::has_routes;
+use super::sidecar::{destinations_of, relevant_rule};
+
+/// Finds the inputs of a router's route configurations.
+pub(super) struct GatewayRoutes<'a> {
+    mesh: &'a MeshSnapshot,
+    scope: &'a ProxyScope,
+    merged: &'a MergedGateway,
+    /// Visible VirtualServices by Gateway, in Istio's order.
+    by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
+    has_attempt_count: bool,
+}
+
+/// One host's virtual host, while servers and VirtualServices add to it.
+#[derive(Debug, Clone)]
+struct Draft {
+    name: String,
+    domains: Vec<Arc<str>>,
+    routes: Vec<Shared<VirtualServiceRoutes>>,
+    is_https_only: bool,
+}
+
+/// Routes of one VirtualService for one Gateway; all servers of a route configuration share the first one's port.
+type RouteCache = BTreeMap<(Arc<str>, ConfigKey), Option<Shared<VirtualServiceRoutes>>>;
+
+impl<'a> GatewayRoutes<'a> {
+    pub(super) fn new(
+        mesh: &'a MeshSnapshot,
+        scope: &'a ProxyScope,
+        merged: &'a MergedGateway,
+    ) -> Self {
+        Self {
+            mesh,
+            scope,
+            merged,
+            by_gateway: by_gateway(scope),
+            has_attempt_count: super::has_attempt_count(scope),
+        }
+    }
+
+    /// Inputs of all names that the router's listeners refer to.
+    pub(super) fn all(&self) -> Vec<RouteConfigurationInputs> {
+        let names = self.merged.routes.keys().filter(|name| !name.is_empty());
+        names.map(|name| self.of(name)).collect()
+    }
+
+    /// Inputs of one name.
+    pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
+        let Some(servers) = self.merged.routes.get(name) else {
+            return super::unknown(name);
+        };
+        let mut drafts: BTreeMap<Hostname, Draft> = BTreeMap::new();
+        let mut cache = RouteCache::new();
+        for server in servers {
+            self.add_server(server, &mut drafts, &mut cache);
+        }
+        let mut virtual_hosts: Vec<VirtualHostInputs> = if drafts.is_empty() {
+            let port = servers.first().map_or(0, |s| s.server.port.number);
+            vec![black_hole(port)]
+        } else {
+            let drafts = collapse(drafts).into_iter();
+            drafts.map(|draft| self.finish(draft)).collect()
+        };
+        virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        RouteConfigurationInputs {
+            name: name.into(),
+            virtual_hosts: virtual_hosts.into_iter().map(Shared::new).collect(),
+            is_unknown: false,
+        }
+    }
+
+    fn finish(&self, draft: Draft) -> VirtualHostInputs {
+        VirtualHostInputs {
+            name: draft.name.into(),
+            domains: draft.domains,
+            routes: draft
+                .routes
+                .into_iter()
+                .map(RouteSource::VirtualService)
+                .collect(),
+            has_attempt_count: self.has_attempt_count,
+            is_https_only: draft.is_https_only,
+            is_sorted: true,
+        }
+    }
+
+    fn add_server(
+        &self,
+        entry: &GatewayServer,
+        drafts: &mut BTreeMap<Hostname, Draft>,
+        cache: &mut RouteCache,
+    ) {
+        let server = &entry.server;
+        let is_https_only = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
+        let bound = self.by_gateway.get(&*entry.gateway);
+        for virtual_service in bound.into_iter().flatten() {
+            let hosts = common_hosts(&server.hosts, virtual_service);
+            if hosts.is_empty() {
+                continue;
+            }
+            let Some(routes) = self.routes_of(virtual_service, entry, cache) else {
+                continue;
+            };
+            for host in hosts {
+                let draft = drafts
+                    .entry(lower(&host))
+                    .or_insert_with_key(|host| Draft::new(host, server.port.number));
+                draft.routes.push(routes.clone());
+                draft.is_https_only |= is_https_only;
+            }
+        }
+        if !is_https_only {
+            return;
+        }
+        for host in &server.hosts {
+            let draft = drafts
+                .entry(lower(&host.as_str().into()))
+                .or_insert_with_key(|host| Draft::new(host, server.port.number));
+            draft.is_https_only = true;
+        }
+    }
+
+    fn routes_of(
+        &self,
+        virtual_service: &Shared<VirtualService>,
+        entry: &GatewayServer,
+        cache: &mut RouteCache,
+    ) -> Option<Shared<VirtualServiceRoutes>> {
+        let metadata = &virtual_service.metadata;
+        let key = ConfigKey::new(Kind::VirtualService, &metadata.namespace, &metadata.name);
+        cache
+            .entry((entry.gateway.clone(), key))
+            .or_insert_with(|| self.build_routes(virtual_service, entry))
+            .clone()
+    }
+
+    fn build_routes(
+        &self,
+        virtual_service: &Shared<VirtualService>,
+        entry: &GatewayServer,
+    ) -> Option<Shared<VirtualServiceRoutes>> {
+        let group = &self.scope.group;
+        let client = RouteClient {
+            namespace: group.namespace.clone(),
+            labels: group.labels.clone(),
+            gateway: entry.gateway.clone(),
+            port: entry.server.port.number,
+            is_tls: entry.server.tls.is_some(),
+            default_retry: self.scope.mesh_config.default_http_retry_policy.clone(),
+        };
+        if !has_routes(virtual_service, &client) {
+            return None;
+        }
+        let destinations = virtual_service.spec.http.iter().flat_map(destinations_of);
+        let facts = destinations.map(|destination| {
+            let host = Hostname::from(destination.host.as_str());
+            let facts = self.destination_facts(&host, &virtual_service.metadata.namespace);
+            (host, facts)
+        });
+        Some(Shared::new(VirtualServiceRoutes {
+            virtual_service: virtual_service.clone(),
+            destinations: facts.collect(),
+            client: Shared::new(client),
+        }))
+    }
+
+    /// What is known of a host: of the service in the VirtualService's own namespace before others.
+    fn destination_facts(&self, host: &Hostname, namespace: &str) -> DestinationFacts {
+        let same = self.mesh.services_of_host(host.as_str()).iter();
+        let mut same = same.filter(|s| *s.namespace == *namespace && self.is_visible(s));
+        let service = same
+            .next()
+            .or_else(|| self.scope.find_service(host.as_str()));
+        DestinationFacts {
+            alias_of: service.and_then(|service| service.external_name.clone()),
+            ports: service.map(|s| s.ports.iter().map(|port| port.number).collect()),
+            rule: relevant_rule(self.scope, host),
+        }
+    }
+
+    fn is_visible(&self, service: &Service) -> bool {
+        let viewer = &self.scope.group.namespace;
+        if !service.export_to.is_empty() {
+            return Visibility::is_visible(&service.export_to, &service.namespace, viewer);
+        }
+        let default = self.scope.mesh_config.default_service_export_to.iter();
+        let default: Vec<Visibility> = default.map(|token| Visibility::parse(token)).collect();
+        Visibility::is_visible(&default, &service.namespace, viewer)
+    }
+}
+
+impl Draft {
+    fn new(host: &Hostname, port: u32) -> Self {
+        Self {
+            name: host_and_port(host.as_str(), port),
+            domains: vec![host.as_str().into()],
+            routes: Vec::new(),
+            is_https_only: false,
+        }
+    }
+}
+
+/// VirtualServices by Gateway: private ones first, then those exported to some namespaces, then the public
+/// (istio push_context.go `VirtualServicesForGateway`).
+fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
+    let default = &scope.mesh_config.default_virtual_service_export_to;
+    let rank = |virtual_service: &VirtualService| {
+        let own = &virtual_service.spec.export_to;
+        let tokens = if own.is_empty() { default } else { own };
+        match &tokens[..] {
+            [] => 2,
+            tokens if tokens.iter().any(|token| token == "*") => 2,
+            [only] if only == "." || *only == virtual_service.metadata.namespace => 0,
+            _ => 1,
+        }
+    };
+    let mut by_gateway: BTreeMap<&str, Vec<&Shared<VirtualService>>> = BTreeMap::new();
+    for virtual_service in scope
+        .egress
+        .iter()
+        .flat_map(|egress| &egress.virtual_services)
+    {
+        for gateway in &virtual_service.spec.gateways {
+            let bound = by_gateway.entry(gateway).or_default();
+            bound.push(virtual_service);
+        }
+    }
+    for bound in by_gateway.values_mut() {
+        bound.sort_by_key(|virtual_service| rank(virtual_service));
+    }
+    by_gateway
+}
+
+/// The hosts that a server and a VirtualService have in common: of two that meet, the narrower.
+fn common_hosts(server_hosts: &[String], virtual_service: &VirtualService) -> Vec<Hostname> {
+    let namespace = &virtual_service.metadata.namespace;
+    let open = server_hosts.iter().filter_map(|host| {
+        let (owner, host) = host.split_once('/').unwrap_or((namespace, host));
+        (owner == namespace).then(|| Hostname::from(host))
+    });
+    let own = virtual_service.spec.hosts.iter();
+    let own: Vec<Hostname> = own.map(|host| host.as_str().into()).collect();
+    let mut common = Vec::new();
+    for host in open {
+        for other in &own {
+            let narrower = if host.is_subset_of(other) {
+                &host
+            } else if other.is_subset_of(&host) {
+                other
+            } else {
+                continue;
+            };
+            if !common.contains(narrower) {
+                common.push(narrower.clone());
+            }
+        }
+    }
+    common
+}
+
+/// Join virtual hosts with the same routes under the name of the most specific host
+/// (istio gateway.go `collapseDuplicateRoutes`): routes are large, and hosts may be many.
+fn collapse(drafts: BTreeMap<Hostname, Draft>) -> Vec<Draft> {
+    let mut drafts: Vec<(Hostname, Draft)> = drafts.into_iter().collect();
+    drafts.sort_by(|(a, _), (b, _)| {
+        let order = |host: &Hostname| {
+            let length = host.as_str().len();
+            (host.is_wildcard(), std::cmp::Reverse(length))
+        };
+        order(a).cmp(&order(b)).then_with(|| a.cmp(b))
+    });
+    let mut joined: Vec<Draft> = Vec::with_capacity(drafts.len());
+    let mut known: BTreeMap<(Vec<u128>, bool), usize> = BTreeMap::new();
+    for (_, draft) in drafts {
+        let routes = draft.routes.iter().map(Shared::hash128).collect();
+        let first = *known
+            .entry((routes, draft.is_https_only))
+            .or_insert(joined.len());
+        match joined.get_mut(first) {
+            Some(into) => into.domains.extend(draft.domains),
+            None => joined.push(draft),
+        }
+    }
+    joined
+}
+
+/// The answer of servers without any host: 404 for everything.
+fn black_hole(port: u32) -> VirtualHostInputs {
+    VirtualHostInputs {
+        name: host_and_port("blackhole", port).into(),
+        domains: vec!["*".into()],
+        routes: Vec::new(),
+        has_attempt_count: false,
+        is_https_only: false,
+        is_sorted: true,
+    }
+}
+
+fn lower(host: &Hostname) -> Hostname {
+    host.as_str().to_ascii_lowercase().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::VirtualService;
+
+    use super::common_hosts;
+
+    #[test]
+    fn the_narrower_of_two_hosts_is_common() {
+        let mut virtual_service = VirtualService::default();
+        virtual_service.metadata.namespace = "shop".to_owned();
+        for (server, own, want) in [
+            (
+                &["*.b.com"][..],
+                &["a.b.com", "c.com"][..],
+                &["a.b.com"][..],
+            ),
+            (&["shop/a.b.com", "x/c.b.com"], &["*.b.com"], &["a.b.com"]),
+            (&["*"], &["*"], &["*"]),
+            (&["a.com"], &["b.com"], &[]),
+        ] {
+            virtual_service.spec.hosts = own.iter().map(|h| (*h).to_owned()).collect();
+            let server: Vec<String> = server.iter().map(|h| (*h).to_owned()).collect();
+            let common = common_hosts(&server, &virtual_service);
+            let common: Vec<_> = common.iter().map(|h| h.as_str()).collect();
+            assert_eq!(common, want);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Routes: of a VirtualService for one listener, of a service without one.
+
+use std::collections::BTreeMap;
+
+use navarch_envoy::any::pack;
+use navarch_envoy::envoy::config::core::v3::Metadata;
+use navarch_envoy::envoy::config::route::v3::route::Action;
+use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
+use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction};
+use navarch_model::{
+    ConsistentHash, Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, VirtualService, is_selected,
+};
+use prost_types::value::Kind as ValueKind;
+use prost_types::{Struct, Value};
+
+use super::action::RouteBuilder;
+use super::cors::build_cors;
+use super::fault::build_fault;
+use super::hash_policy::build_hash_policy;
+use super::header::build_header_mutations;
+use super::inputs::{RouteClient, ServiceRoute, VirtualServiceRoutes};
+use super::report::Report;
+use super::retry::build_retry_policy;
+use super::route_match::{build_match, is_catch_all, match_everything, path_label};
+use super::scalar::NO_TIMEOUT;
+use crate::name::{ClusterName, outbound_cluster};
+
+/// The name of the only route of a service without a VirtualService.
+const DEFAULT_ROUTE: &str = "default";
+
+/// The routes of a VirtualService, in its order, up to the first that catches everything
+/// (istio route.go `BuildHTTPRoutesForVirtualService`).
+pub(super) fn build_routes(
+    inputs: &VirtualServiceRoutes,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Route> {
+    let mut report = Report::new(&inputs.virtual_service, diagnostics);
+    let mut routes = Vec::new();
+    for (i, http) in inputs.virtual_service.spec.http.iter().enumerate() {
+        let is_last = push_routes(&mut routes, inputs, (i, http), &mut report);
+        if is_last {
+            report_unreachable(inputs, i, &mut report);
+            break;
+        }
+    }
+    routes
+}
+
+/// Whether the VirtualService has any route for the client; without one its hosts go on as if it were not there.
+pub(super) fn has_routes(virtual_service: &VirtualService, client: &RouteClient) -> bool {
+    virtual_service.spec.http.iter().any(|http| {
+        http.matches.is_empty() || http.matches.iter().any(|m| is_for_client(m, client))
+    })
+}
+
+/// The only route of a service without a VirtualService (istio route.go `BuildDefaultHTTPOutboundRoute`).
+pub(super) fn build_service_route(inputs: &ServiceRoute) -> Route {
+    let host = inputs.hostname.as_str();
+    let mut action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(outbound_cluster(
+            inputs.port,
+            "",
+            host,
+        ))),
+        retry_policy: build_retry_policy(inputs.default_retry.as_ref(), false),
+        timeout: Some(NO_TIMEOUT),
+        max_grpc_timeout: Some(NO_TIMEOUT),
+        ..RouteAction::default()
+    };
+    let hash: Option<&ConsistentHash> = inputs.consistent_hash.as_ref();
+    action.hash_policy.extend(hash.and_then(build_hash_policy));
+    default_route(&format!("{host}:{}/*", inputs.port), action)
+}
+
+/// The route `default` that takes everything.
+pub(super) fn default_route(operation: &str, action: RouteAction) -> Route {
+    Route {
+        name: DEFAULT_ROUTE.to_owned(),
+        r#match: Some(match_everything()),
+        decorator: Some(Decorator {
+            operation: operation.to_owned(),
+            propagate: None,
+        }),
+        action: Some(Action::Route(action)),
+        ..Route::default()
+    }
+}
+
+/// Add the routes of one HTTP rule; whether the last of them catches everything.
+fn push_routes(
+    routes: &mut Vec<Route>,
+    inputs: &VirtualServiceRoutes,
+    (index, http): (usize, &HttpRoute),
+    report: &mut Report<'_>,
+) -> bool {
+    if http.matches.is_empty() {
+        routes.push(build_route(inputs, (index, http), None, report));
+        return true;
+    }
+    for condition in http
+        .matches
+        .iter()
+        .filter(|m| is_for_client(m, &inputs.client))
+    {
+        let route = build_route(inputs, (index, http), Some(condition), report);
+        let is_last = route.r#match.as_ref().is_some_and(is_catch_all);
+        routes.push(route);
+        if is_last {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the parts of a condition that are known beforehand hold: port, gateways, the client's labels and namespace.
+///
+/// Where a condition names gateways, labels and namespace do not count.
+fn is_for_client(condition: &HttpMatchRequest, client: &RouteClient) -> bool {
+    if condition.port != 0 && condition.port != client.port {
+        return false;
+    }
+    if !condition.gateways.is_empty() {
+        return condition
+            .gateways
+            .iter()
+            .any(|name| **name == *client.gateway);
+    }
+    let namespace = &condition.source_namespace;
+    is_selected(&condition.source_labels, &client.labels)
+        && (namespace.is_empty() || **namespace == *client.namespace)
+}
+
+fn build_route(
+    inputs: &VirtualServiceRoutes,
+    (index, http): (usize, &HttpRoute),
+    condition: Option<&HttpMatchRequest>,
+    report: &mut Report<'_>,
+) -> Route {
+    let virtual_service = &inputs.virtual_service;
+    let headers = build_header_mutations(http.headers.as_ref());
+    let mut route = Route {
+        name: route_name(http, condition),
+        r#match: Some(condition.map_or_else(match_everything, build_match)),
+        metadata: Some(config_metadata(virtual_service)),
+        stat_prefix: condition.map_or_else(String::new, |c| c.stat_prefix.clone()),
+        request_headers_to_add: headers.request_add,
+        request_headers_to_remove: headers.request_remove,
+        response_headers_to_add: headers.response_add,
+        response_headers_to_remove: headers.response_remove,
+        ..Route::default()
+    };
+    RouteBuilder::new(inputs, (index, http), report).add_action(&mut route, headers.authority);
+    route.decorator = Some(Decorator {
+        operation: operation(&route, &virtual_service.metadata.name, inputs.client.port),
+        propagate: None,
+    });
+    if let Some(fault) = http.fault.as_ref().and_then(build_fault) {
+        let name = "envoy.filters.http.fault".to_owned();
+        route.typed_per_filter_config.insert(name, pack(&fault));
+    }
+    if let Some(policy) = &http.cors_policy {
+        let name = "envoy.filters.http.cors".to_owned();
+        let config = pack(&build_cors(policy));
+        route.typed_per_filter_config.insert(name, config);
+    }
+    route
+}
+
+fn route_name(http: &HttpRoute, condition: Option<&HttpMatchRequest>) -> String {
+    match condition.filter(|condition| !condition.name.is_empty()) {
+        Some(condition) => format!("{}.{}", http.name, condition.name),
+        None => http.name.clone(),
+    }
+}
+
+/// What traces call the route: the destination where there is one, else the VirtualService (istio `GetRouteOperation`).
+fn operation(route: &Route, virtual_service: &str, port: u32) -> String {
+    let path = route.r#match.as_ref().map_or_else(String::new, path_label);
+    let cluster = match &route.action {
+        Some(Action::Route(RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(name)),
+            ..
+        })) => ClusterName::parse(name),
+        _ => None,
+    };
+    match cluster {
+        Some(ClusterName::Outbound { port, host, .. }) => format!("{host}:{port}{path}"),
+        _ => format!("{virtual_service}:{port}{path}"),
+    }
+}
+
+/// The object behind a route, for Istio's tools and access logs (istio util.go `BuildConfigInfoMetadata`).
+fn config_metadata(virtual_service: &VirtualService) -> Metadata {
+    let metadata = &virtual_service.metadata;
+    let config = format!(
+        "/apis/networking.istio.io/v1/namespaces/{}/virtual-service/{}",
+        metadata.namespace, metadata.name
+    );
+    let value = Value {
+        kind: Some(ValueKind::StringValue(config)),
+    };
+    let fields = BTreeMap::from([("config".to_owned(), value)]);
+    Metadata {
+        filter_metadata: BTreeMap::from([("istio".to_owned(), Struct { fields })]),
+        ..Metadata::default()
+    }
+}
+
+/// Tell of the rules behind the one that catches everything.
+fn report_unreachable(inputs: &VirtualServiceRoutes, index: usize, report: &mut Report<'_>) {
+    for i in index + 1..inputs.virtual_service.spec.http.len() {
+        report.warn(
+            "unreachable-route",
+            format!("spec.http[{i}]"),
+            format!("never reached: spec.http[{index}] matches every request; move it to the end"),
+        );
+    }
+}
+
+/// The retry policy of a rule: its own, else the mesh's.
+pub(super) fn retry_of<'a>(http: &'a HttpRoute, client: &'a RouteClient) -> Option<&'a HttpRetry> {
+    http.retries.as_ref().or(client.default_retry.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::{
+        Destination, HttpMatchRequest, HttpRoute, HttpRouteDestination, Labels, MatchOrAny, Shared,
+        StringMatch, VirtualService,
+    };
+
+    use super::super::inputs::{RouteClient, VirtualServiceRoutes};
+    use super::{build_routes, has_routes, is_for_client};
+
+    fn client() -> RouteClient {
+        RouteClient {
+            namespace: "shop".into(),
+            labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+            gateway: "mesh".into(),
+            port: 80,
+            is_tls: false,
+            default_retry: None,
+        }
+    }
+
+    fn rule(path: &str) -> HttpRoute {
+        let destination = Destination {
+            host: "a.shop.svc.cluster.local".to_owned(),
+            ..Destination::default()
+        };
+        HttpRoute {
+            matches: vec![HttpMatchRequest {
+                uri: Some(MatchOrAny(StringMatch::Prefix(path.to_owned()))),
+                ..HttpMatchRequest::default()
+            }],
+            route: vec![HttpRouteDestination {
+                destination,
+                ..HttpRouteDestination::default()
+            }],
+            ..HttpRoute::default()
+        }
+    }
+
+    #[test]
+    fn conditions_known_beforehand_choose_the_routes() {
+        let is = |change: &dyn Fn(&mut HttpMatchRequest)| {
+            let mut condition = HttpMatchRequest::default();
+            change(&mut condition);
+            is_for_client(&condition, &client())
+        };
+        let label = |value: &str| Labels::from([("app".to_owned(), value.to_owned())]);
+        assert!(is(&|_| ()));
+        assert!(is(&|c| c.port = 80));
+        assert!(!is(&|c| c.port = 81));
+        assert!(is(&|c| c.source_labels = label("web")));
+        assert!(!is(&|c| c.source_labels = label("job")));
+        assert!(!is(&|c| c.source_namespace = "other".to_owned()));
+        assert!(!is(&|c| c.gateways = vec!["shop/gw".to_owned()]));
+        assert!(is(&|c| {
+            c.gateways = vec!["mesh".to_owned()];
+            c.source_labels = label("job");
+        }));
+    }
+
+    #[test]
+    fn nothing_follows_a_route_that_catches_everything() {
+        let mut virtual_service = VirtualService::default();
+        virtual_service.spec.http = vec![rule("/a"), rule("/"), rule("/late")];
+        assert!(has_routes(&virtual_service, &client()));
+        let inputs = VirtualServiceRoutes {
+            virtual_service: Shared::new(virtual_service),
+            client: Shared::new(client()),
+            destinations: std::collections::BTreeMap::default(),
+        };
+        let mut diagnostics = Vec::new();
+        let routes = build_routes(&inputs, &mut diagnostics);
+        assert_eq!(routes.len(), 2);
+        let unreachable = diagnostics.iter().filter(|d| d.code == "unreachable-route");
+        let paths: Vec<_> = unreachable.map(|d| d.field_path.as_str()).collect();
+        assert_eq!(paths, ["spec.http[2]"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! Which VirtualService speaks for which host of an egress listener.
+//!
+//! Source: istio pilot/pkg/model/sidecar.go `computeWildcardHostVirtualServiceIndex`, httproute.go `selectVirtualServices`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use navarch_model::{Hostname, Service, Shared, VirtualService};
+
+/// The VirtualServices of an egress listener, by host.
+#[derive(Debug)]
+pub(super) struct HostIndex<'a> {
+    /// Those of the mesh, by age.
+    pub(super) virtual_services: Vec<&'a Shared<VirtualService>>,
+    /// Their hosts, in their order.
+    hosts: Vec<Vec<Hostname>>,
+    exact: BTreeMap<Hostname, Vec<usize>>,
+    /// Longest first, so that the first that matches is the most specific.
+    wildcards: Vec<(Hostname, Vec<usize>)>,
+}
+
+impl<'a> HostIndex<'a> {
+    /// Index those that are bound to the mesh.
+    pub(super) fn new(virtual_services: &'a [Shared<VirtualService>]) -> Self {
+        let of_mesh = |vs: &&Shared<VirtualService>| vs.spec.gateways.iter().any(|g| g == "mesh");
+        let virtual_services: Vec<_> = virtual_services.iter().filter(of_mesh).collect();
+        let hosts: Vec<Vec<Hostname>> = virtual_services
+            .iter()
+            .map(|vs| vs.spec.hosts.iter().map(|h| h.as_str().into()).collect())
+            .collect();
+        let mut exact: BTreeMap<Hostname, Vec<usize>> = BTreeMap::new();
+        for (i, hosts) in hosts.iter().enumerate() {
+            for host in hosts {
+                exact.entry(host.clone()).or_default().push(i);
+            }
+        }
+        let mut wildcards: Vec<(Hostname, Vec<usize>)> = exact
+            .iter()
+            .filter(|(host, _)| host.is_wildcard())
+            .map(|(host, indexes)| (host.clone(), indexes.clone()))
+            .collect();
+        exact.retain(|host, _| !host.is_wildcard());
+        wildcards.sort_by(|(a, _), (b, _)| {
+            let length = |host: &Hostname| host.as_str().len();
+            length(b).cmp(&length(a)).then_with(|| a.cmp(b))
+        });
+        Self {
+            virtual_services,
+            hosts,
+            exact,
+            wildcards,
+        }
+    }
+
+    /// The hosts of the `i`-th.
+    pub(super) fn hosts_of(&self, i: usize) -> &[Hostname] {
+        &self.hosts[i]
+    }
+
+    /// Indexes of all that have a host in common with the services, in order.
+    pub(super) fn matching(&self, services: &BTreeMap<&Hostname, &Shared<Service>>) -> Vec<usize> {
+        let mut found = BTreeSet::new();
+        for host in services.keys() {
+            if let Some(indexes) = self.exact.get(*host) {
+                found.extend(indexes);
+            }
+            for (wildcard, indexes) in &self.wildcards {
+                if wildcard.is_matching(host) {
+                    found.extend(indexes);
+                }
+            }
+            if host.is_wildcard() {
+                let inside = self.exact.iter().filter(|(h, _)| h.is_matching(host));
+                found.extend(inside.flat_map(|(_, indexes)| indexes));
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    /// The one that speaks for a service: of its very host, else of the longest wildcard; the oldest of several.
+    pub(super) fn most_specific(&self, host: &Hostname) -> Option<usize> {
+        let oldest = |indexes: &Vec<usize>| indexes.first().copied();
+        if let Some(found) = self.exact.get(host).and_then(oldest) {
+            return Some(found);
+        }
+        let wildcards = self.wildcards.iter();
+        wildcards
+            .filter(|(wildcard, _)| host.is_subset_of(wildcard))
+            .find_map(|(_, indexes)| oldest(indexes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::{Shared, VirtualService};
+
+    use super::HostIndex;
+
+    fn of(hosts: &[&str]) -> Shared<VirtualService> {
+        let mut virtual_service = VirtualService::default();
+        virtual_service.spec.gateways = vec!["mesh".to_owned()];
+        virtual_service.spec.hosts = hosts.iter().map(|h| (*h).to_owned()).collect();
+        Shared::new(virtual_service)
+    }
+
+    #[test]
+    fn the_most_specific_host_wins_then_the_oldest() {
+        let all = [
+            of(&["*.b.com"]),
+            of(&["*.a.b.com"]),
+            of(&["x.a.b.com"]),
+            of(&["*.b.com", "x.a.b.com"]),
+        ];
+        let index = HostIndex::new(&all);
+        for (host, want) in [
+            ("x.a.b.com", Some(2)),
+            ("y.a.b.com", Some(1)),
+            ("z.b.com", Some(0)),
+            ("*.a.b.com", Some(1)),
+            ("b.com", None),
+        ] {
+            assert_eq!(index.most_specific(&host.into()), want, "{host}");
+        }
+    }
+}
