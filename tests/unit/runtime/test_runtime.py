@@ -122,7 +122,14 @@ def test_a_failure_for_good_is_not_tried_again() -> None:
 def test_stop_names_the_workers_that_are_late() -> None:
     workers = supervisor.Supervisor()
     release = threading.Event()
-    workers.start("obedient", lambda stop: stop.wait() and None)
-    workers.start("deaf", lambda _: release.wait() and None)
+
+    def obey(stop: threading.Event) -> None:
+        stop.wait()
+
+    def ignore(_: threading.Event) -> None:
+        release.wait()
+
+    workers.start("obedient", obey)
+    workers.start("deaf", ignore)
     assert workers.stop(0.1) == ("deaf",)
     release.set()

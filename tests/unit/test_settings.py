@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from navarch import errors, settings
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "shown"),
+    [
+        ("127.0.0.1:15010", "127.0.0.1", 15010, "127.0.0.1:15010"),
+        ("[::1]:0", "::1", 0, "[::1]:0"),
+        (":8080", "0.0.0.0", 8080, "0.0.0.0:8080"),
+        ("localhost:1", "localhost", 1, "localhost:1"),
+    ],
+)
+def test_addresses(text: str, host: str, port: int, shown: str) -> None:
+    made = settings.Address.parse(text, "--x")
+    assert (made.host, made.port, str(made)) == (host, port, shown)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "127.0.0.1", "127.0.0.1:", "a:70000", "a:-1", "::1:80", "a:b"]
+)
+def test_what_is_no_address_is_refused_with_its_flag(text: str) -> None:
+    with pytest.raises(errors.SettingsError, match="--x"):
+        settings.Address.parse(text, "--x")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.SettingsError, match="nowhere"):
+        settings.Settings(config_dirs=(tmp_path / "nowhere",))
+    with pytest.raises(errors.SettingsError, match="--config-dir"):
+        settings.Settings(config_dirs=())
+    with pytest.raises(errors.SettingsError, match="--mesh-config"):
+        settings.Settings(config_dirs=(tmp_path,), mesh_config=Path("/nonexistent"))
