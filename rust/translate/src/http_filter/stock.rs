@@ -1,0 +1,88 @@
+//! HTTP filters that every Envoy has.
+
+use navarch_envoy::any::{pack, pack_default};
+use navarch_envoy::envoy::config::cluster::v3::cluster::DnsLookupFamily;
+use navarch_envoy::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use navarch_envoy::envoy::extensions::filters::http::cors::v3::Cors;
+use navarch_envoy::envoy::extensions::filters::http::dynamic_forward_proxy::v3::FilterConfig as DynamicForwardProxy;
+use navarch_envoy::envoy::extensions::filters::http::dynamic_forward_proxy::v3::filter_config::ImplementationSpecifier;
+use navarch_envoy::envoy::extensions::filters::http::fault::v3::HttpFault;
+use navarch_envoy::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use navarch_envoy::envoy::extensions::filters::http::grpc_stats::v3::filter_config::PerMethodStatSpecifier;
+use navarch_envoy::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
+use navarch_envoy::envoy::extensions::filters::http::router::v3::Router;
+use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use navarch_model::Protocol;
+
+use super::{FilterContext, ListenerClass, filter};
+use crate::name;
+
+/// Istio's limit of names that the catch-all cluster resolves.
+const MAX_DYNAMIC_HOSTS: u32 = 1024;
+
+/// Translates gRPC-Web to gRPC.
+pub(super) fn grpc_web(context: &FilterContext) -> Option<HttpFilter> {
+    (context.protocol == Protocol::GrpcWeb)
+        .then(|| filter("envoy.filters.http.grpc_web", pack_default::<GrpcWeb>()))
+}
+
+/// Counts gRPC messages.
+#[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
+pub(super) fn grpc_stats(_: &FilterContext) -> Option<HttpFilter> {
+    let config = GrpcStats {
+        emit_filter_state: true,
+        per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
+        ..GrpcStats::default()
+    };
+    Some(filter("envoy.filters.http.grpc_stats", pack(&config)))
+}
+
+/// Injects the faults that routes tell.
+#[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
+pub(super) fn fault(_: &FilterContext) -> Option<HttpFilter> {
+    Some(filter(
+        "envoy.filters.http.fault",
+        pack_default::<HttpFault>(),
+    ))
+}
+
+/// Answers preflights as routes tell.
+#[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
+pub(super) fn cors(_: &FilterContext) -> Option<HttpFilter> {
+    Some(filter("envoy.filters.http.cors", pack_default::<Cors>()))
+}
+
+/// Resolves the host of requests that no service is known for.
+pub(super) fn dynamic_forward_proxy(context: &FilterContext) -> Option<HttpFilter> {
+    if !context.has_dynamic_dns || context.class != ListenerClass::SidecarOutbound {
+        return None;
+    }
+    let family = if context.is_ipv4_only {
+        DnsLookupFamily::V4Only
+    } else {
+        DnsLookupFamily::All
+    };
+    let config = DynamicForwardProxy {
+        implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(DnsCacheConfig {
+            name: name::ALLOW_ANY_DNS_CACHE.to_owned(),
+            dns_lookup_family: family as i32,
+            max_hosts: Some(MAX_DYNAMIC_HOSTS),
+            ..DnsCacheConfig::default()
+        })),
+        ..DynamicForwardProxy::default()
+    };
+    Some(filter(
+        "envoy.filters.http.dynamic_forward_proxy",
+        pack(&config),
+    ))
+}
+
+/// Forwards; the last.
+#[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
+pub(super) fn router(context: &FilterContext) -> Option<HttpFilter> {
+    let config = Router {
+        suppress_envoy_headers: context.has_no_debug_headers,
+        ..Router::default()
+    };
+    Some(filter("envoy.filters.http.router", pack(&config)))
+}

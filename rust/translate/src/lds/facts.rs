@@ -1,0 +1,109 @@
+//! What listeners need to know of the proxy and the mesh, taken out of both so that equal needs share a listener.
+
+use std::sync::Arc;
+
+use navarch_model::{
+    ConnectionSettings, InterceptionMode, MeshConfig, ProxyConfig, ProxyKind, Span,
+};
+use navarch_snapshot::NodeGroup;
+use prost_types::Duration;
+
+use super::access_log::AccessLogFacts;
+use crate::address::IpMode;
+
+/// What chains of any kind need.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct NetworkFacts {
+    pub(super) kind: ProxyKind,
+    pub(super) is_istio: bool,
+    pub(super) has_workload_certificate: bool,
+    pub(super) ip_mode: IpMode,
+    pub(super) interception: InterceptionMode,
+    /// Of node metadata `IDLE_TIMEOUT`.
+    pub(super) idle_timeout: Option<Span>,
+    pub(super) has_inbound_exact_balance: bool,
+    pub(super) has_outbound_exact_balance: bool,
+    pub(super) access_log: AccessLogFacts,
+    pub(super) proxy_listen_port: u32,
+    pub(super) proxy_inbound_listen_port: u32,
+    pub(super) protocol_detection_timeout: Span,
+}
+
+/// What connection managers need besides.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct HttpFacts {
+    pub(super) namespace: Arc<str>,
+    pub(super) cluster_id: Arc<str>,
+    pub(super) mesh_id: Arc<str>,
+    pub(super) canonical_service: Arc<str>,
+    pub(super) canonical_revision: Arc<str>,
+    pub(super) has_http10: bool,
+    pub(super) has_tracing: bool,
+    /// `DEFAULT` (also ""), `NONE`, …
+    pub(super) path_normalization: String,
+    pub(super) proxy_config: ProxyConfig,
+    /// The proxy's, else the mesh's.
+    pub(super) connection_settings: Option<ConnectionSettings>,
+    pub(super) has_dynamic_dns: bool,
+}
+
+impl NetworkFacts {
+    /// The facts of a node group.
+    pub(super) fn new(mesh: &MeshConfig, group: &NodeGroup) -> Self {
+        let metadata = &group.metadata;
+        Self {
+            kind: group.kind,
+            is_istio: group.is_istio,
+            has_workload_certificate: group.has_workload_certificate,
+            ip_mode: ip_mode(group),
+            interception: group.interception,
+            idle_timeout: Span::parse(&metadata.idle_timeout),
+            has_inbound_exact_balance: metadata.inbound_listener_exact_balance,
+            has_outbound_exact_balance: metadata.outbound_listener_exact_balance,
+            access_log: AccessLogFacts::new(mesh),
+            proxy_listen_port: mesh.proxy_listen_port,
+            proxy_inbound_listen_port: mesh.proxy_inbound_listen_port,
+            protocol_detection_timeout: mesh.protocol_detection_timeout.unwrap_or_default(),
+        }
+    }
+}
+
+impl HttpFacts {
+    /// The facts of a node group.
+    pub(super) fn new(mesh: &MeshConfig, group: &NodeGroup, has_dynamic_dns: bool) -> Self {
+        let own = group.metadata.proxy_config.as_ref();
+        let proxy_config = own.unwrap_or(&mesh.default_config).clone();
+        let settings = proxy_config.connection_settings.clone();
+        Self {
+            namespace: group.namespace.clone(),
+            cluster_id: group.cluster_id.clone(),
+            mesh_id: group.metadata.mesh_id.as_str().into(),
+            canonical_service: group.canonical_name.as_str().into(),
+            canonical_revision: group.canonical_revision.as_str().into(),
+            has_http10: group.metadata.http10 == "1",
+            has_tracing: mesh.enable_tracing,
+            path_normalization: mesh.path_normalization.normalization.clone(),
+            connection_settings: settings
+                .or_else(|| mesh.default_config.connection_settings.clone()),
+            proxy_config,
+            has_dynamic_dns,
+        }
+    }
+}
+
+/// A span as protobuf's duration.
+pub(super) fn duration(span: Span) -> Duration {
+    Duration {
+        seconds: span.seconds,
+        nanos: span.nanos,
+    }
+}
+
+/// The address families of a group.
+pub(super) fn ip_mode(group: &NodeGroup) -> IpMode {
+    match (group.has_ipv4, group.has_ipv6) {
+        (true, true) => IpMode::Dual,
+        (false, true) => IpMode::V6,
+        _ => IpMode::V4,
+    }
+}

@@ -1,0 +1,447 @@
+//! Listeners of routers: the servers of their Gateways.
+//!
+//! Source: istio pilot/pkg/networking/core/gateway.go `buildGatewayListeners`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_envoy::envoy::config::core::v3::TrafficDirection;
+use navarch_envoy::envoy::config::listener::v3::{FilterChain, Listener};
+use navarch_model::{
+    Hostname, L4MatchAttributes, Protocol, Server, ServerTlsMode, Shared, VirtualService,
+};
+use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
+use prost_types::Duration;
+
+use super::access_log;
+use super::connection_settings;
+use super::facts::{HttpFacts, NetworkFacts, ip_mode};
+use super::filter_chain::{ChainMatch, MUTUAL_TLS_ANY};
+use super::hcm::{self, HcmInputs, Routes};
+use super::listener_filter::{proxy_protocol, tls_inspector};
+use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
+use super::outbound_build::{HANDSHAKE_TIMEOUT, additional_addresses, exact_balance};
+use super::tcp_routing::route_to;
+use super::tls::{MutualTlsFacts, ServerTlsFacts};
+use crate::address::build_address;
+use crate::http_filter::ListenerClass;
+use crate::name;
+use crate::rds::{GatewayServer, ServerPort, merge_gateways};
+
+/// One listener of a router.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GatewayInputs {
+    network: Shared<NetworkFacts>,
+    /// Only where a chain has a connection manager.
+    http: Option<Shared<HttpFacts>>,
+    /// The first is the address; the others are additional ones.
+    binds: Vec<Arc<str>>,
+    port: u32,
+    chains: Vec<GatewayChain>,
+    has_proxy_protocol: bool,
+    buffer_limit_bytes: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct GatewayChain {
+    conditions: ChainMatch,
+    tls: Option<Shared<ServerTlsFacts>>,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Content {
+    Http {
+        route_name: Arc<str>,
+        protocol: Protocol,
+        /// The server's name where it has one; else the listener's.
+        stat_prefix: String,
+    },
+    Tcp {
+        route: TcpRoute,
+        /// Both ends are of the mesh, and tell each other who they are.
+        has_metadata_exchange: bool,
+    },
+}
+
+struct Router<'a> {
+    scope: &'a ProxyScope,
+    /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, by age.
+    by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
+    /// SNI hosts of passthrough chains, by port and bind.
+    sni_hosts: BTreeMap<u32, BTreeSet<(String, String)>>,
+}
+
+/// The listeners of a router, by address and port.
+pub(super) fn inputs(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    targets: &[ServiceTarget],
+) -> Vec<GatewayInputs> {
+    let network = Shared::new(NetworkFacts::new(&scope.mesh_config, &scope.group));
+    let http = Shared::new(HttpFacts::new(&scope.mesh_config, &scope.group, false));
+    let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
+    let mut router = Router {
+        scope,
+        by_gateway: by_gateway(scope),
+        sni_hosts: BTreeMap::new(),
+    };
+    let mut chains: BTreeMap<(Vec<Arc<str>>, u32), Vec<GatewayChain>> = BTreeMap::new();
+    for (port, servers) in &merged.ports {
+        if scope.group.metadata.unprivileged_pod && port.number < 1024 {
+            continue;
+        }
+        let key = (binds(scope, port), port.number);
+        chains
+            .entry(key)
+            .or_default()
+            .extend(router.chains(port, servers));
+    }
+    let topology = http.proxy_config.gateway_topology.as_ref();
+    let has_proxy_protocol = topology.is_some_and(|t| t.proxy_protocol.is_some());
+    let settings = http.connection_settings.as_ref();
+    let buffer_limit_bytes = settings.and_then(|settings| {
+        connection_settings::effective(settings, scope.group.kind)
+            .listener_per_connection_buffer_limit_bytes
+    });
+    let is_http = |chain: &GatewayChain| matches!(chain.content, Content::Http { .. });
+    chains
+        .into_iter()
+        .filter(|(_, chains)| !chains.is_empty())
+        .map(|((binds, port), chains)| GatewayInputs {
+            network: network.clone(),
+            http: chains.iter().any(is_http).then(|| http.clone()),
+            binds,
+            port,
+            chains,
+            has_proxy_protocol,
+            buffer_limit_bytes,
+        })
+        .collect()
+}
+
+fn binds(scope: &ProxyScope, port: &ServerPort) -> Vec<Arc<str>> {
+    // Istio gives routers the further family's address only with its feature for dual stack, which is off.
+    let wildcard = ip_mode(&scope.group).wildcards()[0];
+    vec![
+        if port.bind.is_empty() {
+            wildcard
+        } else {
+            &port.bind
+        }
+        .into(),
+    ]
+}
+
+fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
+    let mut by_gateway: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for rule in scope
+        .egress
+        .iter()
+        .flat_map(|egress| &egress.virtual_services)
+    {
+        for gateway in &rule.spec.gateways {
+            by_gateway.entry(gateway).or_default().push(rule);
+        }
+    }
+    by_gateway
+}
+
+impl<'a> Router<'a> {
+    fn chains(&mut self, port: &ServerPort, servers: &[GatewayServer]) -> Vec<GatewayChain> {
+        let protocol = Protocol::parse(&port.protocol);
+        if protocol.is_http() {
+            let first = servers.first().map(|server| server.route_name.clone());
+            return vec![GatewayChain {
+                conditions: ChainMatch::default(),
+                tls: None,
+                content: Content::Http {
+                    route_name: first.unwrap_or_default(),
+                    protocol,
+                    stat_prefix: String::new(),
+                },
+            }];
+        }
+        servers
+            .iter()
+            .flat_map(|server| self.server_chains(server))
+            .collect()
+    }
+
+    fn server_chains(&mut self, entry: &GatewayServer) -> Vec<GatewayChain> {
+        let server = &entry.server;
+        let mode = server.tls.as_ref().map(|tls| tls.mode);
+        match mode {
+            Some(ServerTlsMode::AutoPassthrough) => self.sni_routed_chains(server),
+            Some(ServerTlsMode::Passthrough) => self.passthrough_chains(entry),
+            // Mutual TLS of the mesh needs a workload certificate.
+            Some(ServerTlsMode::IstioMutual) if !self.scope.group.has_workload_certificate => {
+                Vec::new()
+            }
+            _ if entry.is_http() => vec![GatewayChain {
+                conditions: sni(sni_hosts(server)),
+                tls: self.tls(entry),
+                content: Content::Http {
+                    route_name: entry.route_name.clone(),
+                    protocol: Protocol::parse(&server.port.protocol),
+                    stat_prefix: server.name.clone(),
+                },
+            }],
+            _ => self.tcp_chain(entry).into_iter().collect(),
+        }
+    }
+
+    fn tls(&self, entry: &GatewayServer) -> Option<Shared<ServerTlsFacts>> {
+        let settings = entry.server.tls.clone()?;
+        let scope = self.scope;
+        Some(Shared::new(ServerTlsFacts {
+            settings,
+            defaults: scope.mesh_config.tls_defaults.clone(),
+            workload: MutualTlsFacts::new(&scope.mesh_config, &scope.group.metadata),
+            is_tcp: !entry.is_http(),
+            has_agent: scope.group.is_istio || scope.group.has_workload_certificate,
+        }))
+    }
+
+    fn rules(&self, gateway: &str) -> impl Iterator<Item = &'a VirtualService> + use<'a> {
+        let rules = self.by_gateway.get(gateway).cloned().unwrap_or_default();
+        rules.into_iter().map(|rule| &**rule)
+    }
+
+    /// The first TCP rule of a VirtualService that shares a host with the server.
+    fn tcp_chain(&self, entry: &GatewayServer) -> Option<GatewayChain> {
+        let server = &entry.server;
+        let mode = server.tls.as_ref().map(|tls| tls.mode);
+        let (rule, route) = self
+            .rules(&entry.gateway)
+            .filter(|rule| has_common_host(&server.hosts, rule))
+            .find_map(|rule| {
+                let applies = |m: &L4MatchAttributes| is_match(m.port, &m.gateways, entry);
+                let mut routes = rule.spec.tcp.iter().filter(|route| !route.route.is_empty());
+                let route = routes
+                    .find(|route| route.matches.is_empty() || route.matches.iter().any(applies))?;
+                Some((rule, route))
+            })?;
+        let port = (server.port.number, Protocol::parse(&server.port.protocol));
+        let names = if mode.is_some() {
+            sni_hosts(server)
+        } else {
+            Vec::new()
+        };
+        Some(GatewayChain {
+            conditions: sni(names),
+            tls: self.tls(entry),
+            content: Content::Tcp {
+                route: route_to(self.scope, &route.route, port, rule),
+                has_metadata_exchange: mode == Some(ServerTlsMode::IstioMutual),
+            },
+        })
+    }
+
+    /// A chain for each TLS match; names that an older rule has on the port are its own.
+    fn passthrough_chains(&mut self, entry: &GatewayServer) -> Vec<GatewayChain> {
+        let server = &entry.server;
+        let port = (server.port.number, Protocol::parse(&server.port.protocol));
+        let mut chains = Vec::new();
+        for rule in self.rules(&entry.gateway) {
+            if !has_common_host(&server.hosts, rule) {
+                continue;
+            }
+            for route in rule.spec.tls.iter().filter(|route| !route.route.is_empty()) {
+                for condition in &route.matches {
+                    let known = self.sni_hosts.entry(entry.port.number).or_default();
+                    let names = condition.sni_hosts.iter();
+                    let keys: Vec<_> = names
+                        .map(|name| (server.bind.clone(), name.clone()))
+                        .collect();
+                    if !is_match(condition.port, &condition.gateways, entry)
+                        || keys.iter().any(|key| known.contains(key))
+                    {
+                        continue;
+                    }
+                    known.extend(keys);
+                    chains.push(GatewayChain {
+                        conditions: sni(condition.sni_hosts.clone()),
+                        tls: None,
+                        content: Content::Tcp {
+                            route: route_to(self.scope, &route.route, port, rule),
+                            has_metadata_exchange: false,
+                        },
+                    });
+                }
+            }
+        }
+        chains
+    }
+
+    /// A chain for each service port and subset, told by the SNI that Istio's clients send.
+    fn sni_routed_chains(&self, server: &Server) -> Vec<GatewayChain> {
+        let hosts: Vec<Hostname> = sni_hosts(server)
+            .iter()
+            .map(|host| host.as_str().into())
+            .collect();
+        let mut chains = Vec::new();
+        let services = self.scope.services.iter().filter(|service| {
+            !service.is_mesh_external
+                && hosts.iter().any(|host| service.hostname.is_subset_of(host))
+        });
+        for service in services {
+            let rule = self
+                .scope
+                .destination_rule(&service.hostname)
+                .map(|rule| &rule.spec);
+            let subsets = rule.map_or(&[][..], |rule| &rule.subsets);
+            let names = || std::iter::once("").chain(subsets.iter().map(|s| s.name.as_str()));
+            for port in service
+                .ports
+                .iter()
+                .filter(|port| port.protocol != Protocol::Udp)
+            {
+                for subset in names() {
+                    let host = service.hostname.as_str();
+                    let cluster = name::sni_dnat_cluster(port.number, subset, host);
+                    let pattern = &self.scope.mesh_config.outbound_cluster_stat_name;
+                    let stat_prefix = if pattern.is_empty() {
+                        cluster.clone()
+                    } else {
+                        name::stat_name(pattern, service, port, subset, 0)
+                    };
+                    chains.push(GatewayChain {
+                        conditions: ChainMatch {
+                            application_protocols: MUTUAL_TLS_ANY,
+                            ..sni(vec![cluster.clone()])
+                        },
+                        tls: None,
+                        content: Content::Tcp {
+                            route: TcpRoute {
+                                target: TcpTarget::Single(cluster),
+                                stat_prefix,
+                                protocol: port.protocol,
+                                policy: TcpPolicy::new(rule, subset).without_tunnel(),
+                            },
+                            has_metadata_exchange: false,
+                        },
+                    });
+                }
+            }
+        }
+        chains
+    }
+}
+
+fn sni(sni_hosts: Vec<String>) -> ChainMatch {
+    ChainMatch {
+        sni_hosts,
+        ..ChainMatch::default()
+    }
+}
+
+/// The hosts of a server without namespaces, each once.
+fn sni_hosts(server: &Server) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for host in &server.hosts {
+        let host = host.split_once('/').map_or(host.as_str(), |(_, host)| host);
+        if !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+    hosts
+}
+
+/// Whether a VirtualService has a host of the server, in a namespace that the server lets in.
+fn has_common_host(server_hosts: &[String], rule: &VirtualService) -> bool {
+    server_hosts.iter().any(|server_host| {
+        let (namespace, host) = match server_host.split_once('/') {
+            Some((namespace, host)) => (Some(namespace), host),
+            None => (None, server_host.as_str()),
+        };
+        let host = Hostname::from(host);
+        namespace.is_none_or(|namespace| namespace == rule.metadata.namespace)
+            && rule
+                .spec
+                .hosts
+                .iter()
+                .any(|own| host.is_matching(&own.as_str().into()))
+    })
+}
+
+fn is_match(port: u32, gateways: &[String], entry: &GatewayServer) -> bool {
+    (port == 0 || port == entry.server.port.number)
+        && (gateways.is_empty() || gateways.iter().any(|gateway| **gateway == *entry.gateway))
+}
+
+/// The listener.
+pub(super) fn build(inputs: &GatewayInputs) -> Listener {
+    let bind = inputs.binds.first().map_or("", |bind| &**bind);
+    let name = format!("{bind}_{}", inputs.port);
+    let mut listener_filters = Vec::new();
+    if inputs.has_proxy_protocol {
+        listener_filters.push(proxy_protocol());
+    }
+    let needs_tls = |c: &GatewayChain| c.tls.is_some() || !c.conditions.sni_hosts.is_empty();
+    if inputs.chains.iter().any(needs_tls) {
+        listener_filters.push(tls_inspector());
+    }
+    Listener {
+        address: Some(build_address(bind, inputs.port)),
+        additional_addresses: additional_addresses(&inputs.binds, inputs.port),
+        filter_chains: inputs
+            .chains
+            .iter()
+            .map(|chain| chain_message(inputs, chain, &name))
+            .collect(),
+        listener_filters,
+        // A client of a gateway speaks first: its bytes are waited for without a limit.
+        listener_filters_timeout: Some(Duration::default()),
+        traffic_direction: TrafficDirection::Outbound as i32,
+        max_connections_to_accept_per_socket_event: Some(1),
+        connection_balance_config: exact_balance(inputs.network.has_outbound_exact_balance),
+        access_log: access_log::build_listener(&inputs.network.access_log),
+        per_connection_buffer_limit_bytes: inputs.buffer_limit_bytes,
+        name,
+        ..Listener::default()
+    }
+}
+
+fn chain_message(inputs: &GatewayInputs, chain: &GatewayChain, listener: &str) -> FilterChain {
+    let filters = match &chain.content {
+        Content::Tcp {
+            route,
+            has_metadata_exchange,
+        } => {
+            let exchange = has_metadata_exchange
+                .then(|| network_filter::metadata_exchange(&inputs.network))
+                .flatten();
+            exchange
+                .into_iter()
+                .chain(route.build(&inputs.network))
+                .collect()
+        }
+        Content::Http {
+            route_name,
+            protocol,
+            stat_prefix,
+        } => {
+            let manager = HcmInputs {
+                class: ListenerClass::Gateway,
+                stat_prefix: if stat_prefix.is_empty() {
+                    name::delimited_stat_name(&format!("outbound_{listener}"))
+                } else {
+                    stat_prefix.clone()
+                },
+                routes: Routes::Named(route_name.to_string()),
+                protocol: *protocol,
+                is_explicit_proxy: false,
+            };
+            let build = |http: &Shared<HttpFacts>| hcm::build(&inputs.network, http, manager);
+            inputs.http.as_ref().map(build).into_iter().collect()
+        }
+    };
+    FilterChain {
+        filter_chain_match: chain.conditions.build(),
+        transport_socket: chain.tls.as_ref().map(|tls| tls.build()),
+        transport_socket_connect_timeout: Some(HANDSHAKE_TIMEOUT),
+        filters,
+        ..FilterChain::default()
+    }
+}

@@ -1,0 +1,242 @@
+//! The HTTP connection manager, with Istio's defaults.
+//!
+//! Sources: istio pilot/pkg/networking/core/listener_builder.go `buildHTTPConnectionManager`, listener_inbound.go,
+//! gateway.go, pilot/pkg/networking/util/proxy_headers.go.
+
+use navarch_envoy::any::{pack, pack_default};
+use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
+    HeaderKeyFormat, header_key_format::HeaderFormat,
+};
+use navarch_envoy::envoy::config::core::v3::{
+    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
+};
+use navarch_envoy::envoy::config::listener::v3::Filter;
+use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
+use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+    ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
+};
+use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, Rds, RequestIdExtension,
+};
+use navarch_envoy::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
+use navarch_envoy::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use navarch_model::{Protocol, ProxyHeaders};
+use prost_types::Duration;
+
+use super::facts::{HttpFacts, NetworkFacts, duration};
+use super::network_filter::network_filter;
+use super::{access_log, connection_settings, tracing};
+use crate::address::IpMode;
+use crate::config_source;
+use crate::http_filter::{FilterContext, ListenerClass, http_filters};
+
+/// The `server` header that Istio sets where it answers for a workload or gateway.
+const SERVER_NAME: &str = "istio-envoy";
+
+/// Where a connection manager has its routes from.
+pub(super) enum Routes {
+    /// A route configuration of that name.
+    Named(String),
+    /// Its own.
+    Inline(Box<RouteConfiguration>),
+}
+
+/// What makes one connection manager differ from another.
+pub(super) struct HcmInputs {
+    pub(super) class: ListenerClass,
+    pub(super) stat_prefix: String,
+    pub(super) routes: Routes,
+    pub(super) protocol: Protocol,
+    /// Clients send absolute URLs, as to a proxy.
+    pub(super) is_explicit_proxy: bool,
+}
+
+/// The network filter.
+pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs) -> Filter {
+    let unset = ProxyHeaders::default();
+    let headers = http.proxy_config.proxy_headers.as_ref().unwrap_or(&unset);
+    let context = FilterContext {
+        class: inputs.class,
+        is_istio: network.is_istio,
+        protocol: inputs.protocol,
+        has_peer_headers_in_mesh_only: !inputs.is_explicit_proxy
+            && headers
+                .metadata_exchange_headers
+                .as_ref()
+                .is_some_and(|settings| settings.mode == "IN_MESH"),
+        has_no_debug_headers: is_disabled(headers.envoy_debug_headers.as_ref()),
+        has_dynamic_dns: http.has_dynamic_dns,
+        is_ipv4_only: network.ip_mode == IpMode::V4,
+    };
+    let mut manager = HttpConnectionManager {
+        access_log: access_log::build_http(&network.access_log),
+        tracing: tracing::build(http),
+        http_filters: http_filters(&context),
+        generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
+        proxy_100_continue: true,
+        stream_idle_timeout: Some(Duration::default()),
+        use_remote_address: Some(inputs.class == ListenerClass::Gateway),
+        upgrade_configs: vec![UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..UpgradeConfig::default()
+        }],
+        common_http_protocol_options: network.idle_timeout.map(|idle| HttpProtocolOptions {
+            idle_timeout: Some(duration(idle)),
+            ..HttpProtocolOptions::default()
+        }),
+        http_protocol_options: http1_options(http, headers, &inputs),
+        request_id_extension: Some(request_id()),
+        stat_prefix: inputs.stat_prefix,
+        ..HttpConnectionManager::default()
+    };
+    normalize(&mut manager, &http.path_normalization);
+    identify(&mut manager, headers, inputs.class);
+    match inputs.class {
+        ListenerClass::SidecarOutbound => {}
+        ListenerClass::SidecarInbound => {
+            forward_inbound(&mut manager, headers);
+            if inputs.protocol.is_http2() {
+                manager.http2_protocol_options = Some(Http2ProtocolOptions::default());
+            }
+        }
+        ListenerClass::Gateway => forward_gateway(&mut manager, http),
+    }
+    manager.route_specifier = Some(match inputs.routes {
+        Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
+            config_source: Some(config_source::ads()),
+            route_config_name,
+        }),
+        Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
+    });
+    connection_settings::apply(
+        &mut manager,
+        http.connection_settings.as_ref(),
+        network.kind,
+    );
+    network_filter(
+        "envoy.filters.network.http_connection_manager",
+        pack(&manager),
+    )
+}
+
+fn is_disabled(switch: Option<&navarch_model::Disabled>) -> bool {
+    switch.is_some_and(|switch| switch.disabled == Some(true))
+}
+
+fn request_id() -> RequestIdExtension {
+    RequestIdExtension {
+        typed_config: Some(pack(&UuidRequestIdConfig {
+            use_request_id_for_trace_sampling: Some(true),
+            ..UuidRequestIdConfig::default()
+        })),
+    }
+}
+
+fn http1_options(
+    http: &HttpFacts,
+    headers: &ProxyHeaders,
+    inputs: &HcmInputs,
+) -> Option<Http1ProtocolOptions> {
+    let keeps_case = headers.preserve_http1_header_case == Some(true);
+    let is_needed = inputs.class == ListenerClass::Gateway
+        || inputs.is_explicit_proxy
+        || http.has_http10
+        || keeps_case;
+    is_needed.then(|| Http1ProtocolOptions {
+        allow_absolute_url: inputs.is_explicit_proxy.then_some(true),
+        accept_http_10: http.has_http10,
+        header_key_format: keeps_case.then(preserve_case),
+        ..Http1ProtocolOptions::default()
+    })
+}
+
+fn preserve_case() -> HeaderKeyFormat {
+    HeaderKeyFormat {
+        header_format: Some(HeaderFormat::StatefulFormatter(TypedExtensionConfig {
+            name: "preserve_case".to_owned(),
+            typed_config: Some(pack_default::<PreserveCaseFormatterConfig>()),
+        })),
+    }
+}
+
+fn normalize(manager: &mut HttpConnectionManager, normalization: &str) {
+    manager.normalize_path = Some(normalization != "NONE");
+    manager.merge_slashes = matches!(normalization, "MERGE_SLASHES" | "DECODE_AND_MERGE_SLASHES");
+    let action = if normalization == "DECODE_AND_MERGE_SLASHES" {
+        PathWithEscapedSlashesAction::UnescapeAndForward
+    } else {
+        PathWithEscapedSlashesAction::KeepUnchanged
+    };
+    manager.path_with_escaped_slashes_action = action as i32;
+}
+
+/// The `server` header; towards its own workload a sidecar keeps Envoy's default.
+fn identify(manager: &mut HttpConnectionManager, headers: &ProxyHeaders, class: ListenerClass) {
+    if class != ListenerClass::SidecarOutbound {
+        SERVER_NAME.clone_into(&mut manager.server_name);
+    }
+    let Some(server) = &headers.server else {
+        return;
+    };
+    if server.disabled == Some(true) {
+        manager.server_name.clear();
+        manager.server_header_transformation = ServerHeaderTransformation::PassThrough as i32;
+    } else if !server.value.is_empty() {
+        manager.server_name.clone_from(&server.value);
+    }
+}
+
+fn forward_inbound(manager: &mut HttpConnectionManager, headers: &ProxyHeaders) {
+    let details = headers.forwarded_client_cert.as_deref().unwrap_or_default();
+    manager.forward_client_cert_details =
+        forward_details(details).unwrap_or(ForwardClientCertDetails::AppendForward) as i32;
+    let parts = headers
+        .set_current_client_cert_details
+        .clone()
+        .unwrap_or_default();
+    manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {
+        subject: Some(parts.subject.unwrap_or(true)),
+        uri: parts.uri.unwrap_or(true),
+        dns: parts.dns.unwrap_or(true),
+        cert: parts.cert.unwrap_or(false),
+        chain: parts.chain.unwrap_or(false),
+    });
+}
+
+fn forward_gateway(manager: &mut HttpConnectionManager, http: &HttpFacts) {
+    let topology = http
+        .proxy_config
+        .gateway_topology
+        .clone()
+        .unwrap_or_default();
+    let details = forward_details(&topology.forward_client_cert_details)
+        .unwrap_or(ForwardClientCertDetails::SanitizeSet);
+    manager.xff_num_trusted_hops = topology.num_trusted_proxies;
+    manager.forward_client_cert_details = details as i32;
+    // Envoy refuses the parts where it sets nothing.
+    if matches!(
+        details,
+        ForwardClientCertDetails::AppendForward | ForwardClientCertDetails::SanitizeSet
+    ) {
+        manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {
+            subject: Some(true),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..SetCurrentClientCertDetails::default()
+        });
+    }
+}
+
+/// Istio's name of what happens to the client certificate's header; `None` where it is left open.
+fn forward_details(name: &str) -> Option<ForwardClientCertDetails> {
+    Some(match name {
+        "SANITIZE" => ForwardClientCertDetails::Sanitize,
+        "FORWARD_ONLY" => ForwardClientCertDetails::ForwardOnly,
+        "APPEND_FORWARD" => ForwardClientCertDetails::AppendForward,
+        "SANITIZE_SET" => ForwardClientCertDetails::SanitizeSet,
+        "ALWAYS_FORWARD_ONLY" => ForwardClientCertDetails::AlwaysForwardOnly,
+        _ => return None,
+    })
+}

@@ -1,0 +1,508 @@
+//! Outbound listeners as inputs: which address and port gets which chains, and who yields to whom.
+//!
+//! Source: istio pilot/pkg/networking/core/listener.go `buildSidecarOutboundListeners`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use navarch_model::{
+    CaptureMode, Hostname, InterceptionMode, ListenerProtocol, Protocol, Registry, Resolution,
+    Service, ServicePort, Shared,
+};
+use navarch_snapshot::{EgressScope, MeshSnapshot, ProxyScope};
+
+use super::facts::{HttpFacts, NetworkFacts, ip_mode};
+use super::filter_chain::{ChainMatch, ConflictKey, PLAINTEXT_HTTP, RAW_BUFFER};
+use super::network_filter::TcpRoute;
+use super::reserved;
+use super::tcp_routing::TcpRouting;
+use crate::address::{self, IpMode};
+
+/// One outbound listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OutboundInputs {
+    pub(super) network: Shared<NetworkFacts>,
+    /// Only where a chain has a connection manager.
+    pub(super) http: Option<Shared<HttpFacts>>,
+    /// Where connections go that no chain matches.
+    pub(super) fallback: Shared<TcpRoute>,
+    /// The first is the address; the others are additional ones.
+    pub(super) binds: Vec<Arc<str>>,
+    pub(super) port: u32,
+    /// Whether it has a socket of its own; else it is found by the original destination.
+    pub(super) is_bound: bool,
+    pub(super) chains: Vec<OutboundChain>,
+    /// Services whose chains had to yield.
+    pub(super) rejected: Vec<Rejection>,
+}
+
+/// One filter chain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct OutboundChain {
+    pub(super) conditions: ChainMatch,
+    /// Namespace and name of the VirtualService it comes from.
+    pub(super) origin: Option<(String, String)>,
+    pub(super) content: ChainContent,
+}
+
+/// What a chain does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum ChainContent {
+    /// Proxies bytes.
+    Tcp(TcpRoute),
+    /// Proxies requests.
+    Http {
+        /// The name of the route configuration.
+        route_name: String,
+        protocol: Protocol,
+    },
+}
+
+/// A service that got no chain, or not all, on a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Rejection {
+    pub(super) registry: Registry,
+    pub(super) namespace: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) hostname: Hostname,
+    pub(super) reason: RejectionReason,
+}
+
+/// Why a service had to yield.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum RejectionReason {
+    /// An older service has a chain that matches the same.
+    SameMatch,
+    /// A server-first protocol can't share the port.
+    ServerFirst,
+}
+
+/// Addresses of a listener, and whether they are sockets.
+#[derive(Clone)]
+struct Binding {
+    binds: Vec<Arc<str>>,
+    is_bound: bool,
+}
+
+struct Entry {
+    binding: Binding,
+    port: u32,
+    protocol: Protocol,
+    is_locked: bool,
+    chains: Vec<OutboundChain>,
+    keys: BTreeSet<ConflictKey>,
+    rejected: Vec<Rejection>,
+}
+
+/// One service port on its way to a listener.
+struct Candidate<'a> {
+    service: &'a Shared<Service>,
+    port: &'a ServicePort,
+    binding: Binding,
+    /// The service's address where it is a range.
+    cidr: Option<Arc<str>>,
+}
+
+struct Collector<'a> {
+    mesh: &'a MeshSnapshot,
+    scope: &'a ProxyScope,
+    mode: IpMode,
+    entries: BTreeMap<(Arc<str>, u32), Entry>,
+}
+
+/// The outbound listeners of a sidecar, by address and port.
+pub(super) fn inputs(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    network: &Shared<NetworkFacts>,
+    http: &Shared<HttpFacts>,
+    fallback: &Shared<TcpRoute>,
+) -> Vec<OutboundInputs> {
+    let mut collector = Collector {
+        mesh,
+        scope,
+        mode: ip_mode(&scope.group),
+        entries: BTreeMap::new(),
+    };
+    for egress in &scope.egress {
+        collector.add_egress(egress);
+    }
+    let finish = |entry: Entry| {
+        let is_http = |chain: &OutboundChain| matches!(chain.content, ChainContent::Http { .. });
+        OutboundInputs {
+            network: network.clone(),
+            http: entry.chains.iter().any(is_http).then(|| http.clone()),
+            fallback: fallback.clone(),
+            binds: entry.binding.binds,
+            port: entry.port,
+            is_bound: entry.binding.is_bound,
+            chains: entry.chains,
+            rejected: entry.rejected,
+        }
+    };
+    collector.entries.into_values().map(finish).collect()
+}
+
+impl Collector<'_> {
+    fn wildcards(&self) -> Vec<Arc<str>> {
+        self.mode
+            .wildcards()
+            .iter()
+            .map(|bind| Arc::from(*bind))
+            .collect()
+    }
+
+    fn add_egress(&mut self, egress: &EgressScope) {
+        let listener = egress.listener.as_ref();
+        let bind = listener.map_or("", |listener| listener.bind.as_str());
+        let is_bound = self.scope.group.interception == InterceptionMode::None
+            || egress.capture_mode() == CaptureMode::None
+            || bind.starts_with("unix://");
+        let binds = match bind {
+            "" if is_bound => self
+                .mode
+                .localhosts()
+                .iter()
+                .map(|bind| Arc::from(*bind))
+                .collect(),
+            "" => Vec::new(),
+            bind => vec![bind.into()],
+        };
+        let binding = Binding { binds, is_bound };
+        let routing = TcpRouting::new(self.scope, &egress.virtual_services);
+        if let Some(port) = listener.and_then(|listener| listener.port.as_ref()) {
+            let port = ServicePort {
+                name: port.name.as_str().into(),
+                number: port.number,
+                protocol: Protocol::parse(&port.protocol),
+                target_port: None,
+                target_port_name: None,
+            };
+            if self.is_free(&binding, &port) {
+                for service in &egress.services {
+                    self.add(&routing, service, &port, &binding);
+                }
+            }
+            return;
+        }
+        // Ports that the listeners before this one claim are theirs alone.
+        for entry in self.entries.values_mut() {
+            entry.is_locked = true;
+        }
+        for service in &egress.services {
+            for port in &service.ports {
+                if self.is_free(&binding, port) {
+                    self.add_service_port(&routing, service, port, &binding);
+                }
+            }
+        }
+    }
+
+    fn is_free(&self, binding: &Binding, port: &ServicePort) -> bool {
+        let bind = binding.binds.first().map_or("", |bind| &**bind);
+        reserved::is_free(
+            &self.scope.group,
+            &self.scope.mesh_config,
+            binding.is_bound,
+            bind,
+            port,
+        )
+    }
+
+    /// One port of a service, for each endpoint where connections go to endpoints directly.
+    fn add_service_port(
+        &mut self,
+        routing: &TcpRouting<'_>,
+        service: &Shared<Service>,
+        port: &ServicePort,
+        binding: &Binding,
+    ) {
+        let is_per_endpoint = binding.binds.is_empty()
+            && service.resolution == Resolution::Passthrough
+            && service.addresses.is_empty()
+            && !self.has_auto_allocated(service)
+            && (port.protocol.is_tcp() || port.protocol.is_unsupported());
+        if !is_per_endpoint {
+            self.add(routing, service, port, binding);
+            return;
+        }
+        let endpoints = self.mesh.endpoints(service);
+        let mut addresses = endpoints
+            .of_port(&port.name)
+            .map(|e| &e.addresses)
+            .peekable();
+        // Without endpoints only a plain ServiceEntry stays, for destinations that nobody lists.
+        if addresses.peek().is_none()
+            && service.registry != Registry::Kubernetes
+            && service.selector.is_empty()
+        {
+            self.add(routing, service, port, binding);
+            return;
+        }
+        for addresses in addresses {
+            let Some(first) = addresses.first() else {
+                continue;
+            };
+            // A workload's calls to itself don't come this way.
+            let is_own = self.scope.group.headless_addresses.contains(first);
+            if is_own || !addresses.iter().all(|address| address::is_ip(address)) {
+                continue;
+            }
+            let binding = Binding {
+                binds: addresses.clone(),
+                is_bound: false,
+            };
+            self.add(routing, service, port, &binding);
+        }
+    }
+
+    fn has_auto_allocated(&self, service: &Service) -> bool {
+        let metadata = &self.scope.group.metadata;
+        metadata.dns_capture
+            && metadata.dns_auto_allocate
+            && !service.auto_allocated_addresses.is_empty()
+    }
+
+    /// The addresses that clients of a service connect to; none when it has no address of its own.
+    fn addresses<'s>(&self, service: &'s Service) -> Vec<&'s Arc<str>> {
+        let own = if service.addresses.is_empty() && self.has_auto_allocated(service) {
+            &service.auto_allocated_addresses
+        } else {
+            &service.addresses
+        };
+        // Each address of a ServiceEntry stands for itself; a Service has one per family.
+        if service.registry == Registry::External && !service.addresses.is_empty() {
+            return own.iter().collect();
+        }
+        let group = &self.scope.group;
+        let of_family = |is_ipv6: bool| own.iter().find(move |ip| ip.contains(':') == is_ipv6);
+        let ipv4 = group.has_ipv4.then(|| of_family(false)).flatten();
+        let ipv6 = || group.has_ipv6.then(|| of_family(true)).flatten();
+        ipv4.or_else(ipv6)
+            .or_else(|| own.first())
+            .into_iter()
+            .collect()
+    }
+
+    /// One service on one port: find its addresses, then take its place there.
+    fn add(
+        &mut self,
+        routing: &TcpRouting<'_>,
+        service: &Shared<Service>,
+        port: &ServicePort,
+        binding: &Binding,
+    ) {
+        if service.resolution == Resolution::Alias || port.protocol == Protocol::Udp {
+            return;
+        }
+        let candidate = |binds: Vec<Arc<str>>, cidr: Option<Arc<str>>| Candidate {
+            service,
+            port,
+            binding: Binding {
+                binds,
+                is_bound: binding.is_bound,
+            },
+            cidr,
+        };
+        if !binding.binds.is_empty() {
+            self.place(routing, &candidate(binding.binds.clone(), None));
+            return;
+        }
+        if port.protocol.listener_protocol() == ListenerProtocol::Http {
+            self.place(routing, &candidate(self.wildcards(), None));
+            return;
+        }
+        let addresses = self.addresses(service);
+        if addresses.is_empty() {
+            self.place(routing, &candidate(self.unspecified(service), None));
+        }
+        for address in addresses {
+            if address.contains('/') {
+                self.place(routing, &candidate(self.wildcards(), Some(address.clone())));
+            } else {
+                self.place(routing, &candidate(vec![address.clone()], None));
+            }
+        }
+    }
+
+    /// Where a service without an address is listened for.
+    fn unspecified(&self, service: &Service) -> Vec<Arc<str>> {
+        if service.registry == Registry::External {
+            return self.wildcards();
+        }
+        vec!["0.0.0.0".into()]
+    }
+
+    fn place(&mut self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) {
+        let Some(bind) = candidate.binding.binds.first().cloned() else {
+            return;
+        };
+        let key = (bind, candidate.port.number);
+        let incoming = candidate.port.protocol;
+        let Some(entry) = self.entries.get(&key) else {
+            let entry = self.new_entry(routing, candidate);
+            self.entries.insert(key, entry);
+            return;
+        };
+        if entry.is_locked {
+            return;
+        }
+        let existing = entry.protocol;
+        let is_same_kind = match incoming.listener_protocol() {
+            ListenerProtocol::Http => !existing.is_tcp(),
+            ListenerProtocol::Auto => existing.is_unsupported(),
+            ListenerProtocol::Tcp => false,
+        };
+        // One connection manager serves all: its routes tell the services apart.
+        if is_same_kind {
+            return;
+        }
+        if is_server_first_conflict(incoming, existing) {
+            self.reject(&key, candidate, RejectionReason::ServerFirst);
+            return;
+        }
+        if incoming.is_unsupported() && existing.is_http() {
+            let entry = self.new_entry(routing, candidate);
+            self.entries.insert(key, entry);
+            return;
+        }
+        let chains = self.chains(routing, candidate);
+        self.merge(&key, candidate, chains);
+    }
+
+    fn new_entry(&self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) -> Entry {
+        let chains = self.chains(routing, candidate);
+        let is_shared_http = candidate.port.protocol.listener_protocol() == ListenerProtocol::Http
+            && chains.iter().any(|chain| !chain.conditions.is_match_all());
+        Entry {
+            binding: candidate.binding.clone(),
+            port: candidate.port.number,
+            // A connection manager that leaves all but HTTP to the chain after it is a sniffed listener.
+            protocol: if is_shared_http {
+                Protocol::Unsupported
+            } else {
+                candidate.port.protocol
+            },
+            is_locked: false,
+            keys: chains
+                .iter()
+                .map(|chain| chain.conditions.conflict_key())
+                .collect(),
+            chains,
+            rejected: Vec::new(),
+        }
+    }
+
+    fn merge(
+        &mut self,
+        key: &(Arc<str>, u32),
+        candidate: &Candidate<'_>,
+        chains: Vec<OutboundChain>,
+    ) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let mut is_rejected = false;
+        for chain in chains {
+            if entry.keys.insert(chain.conditions.conflict_key()) {
+                entry.chains.push(chain);
+            } else {
+                is_rejected = true;
+            }
+        }
+        // HTTP and TCP on one port are told apart by sniffing.
+        if candidate.port.protocol.is_tcp() != entry.protocol.is_tcp() {
+            entry.protocol = Protocol::Unsupported;
+        }
+        if is_rejected {
+            self.reject(key, candidate, RejectionReason::SameMatch);
+        }
+    }
+
+    fn reject(
+        &mut self,
+        key: &(Arc<str>, u32),
+        candidate: &Candidate<'_>,
+        reason: RejectionReason,
+    ) {
+        let service = candidate.service;
+        let rejection = Rejection {
+            registry: service.registry,
+            namespace: service.namespace.clone(),
+            name: service.name.clone(),
+            hostname: service.hostname.clone(),
+            reason,
+        };
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.rejected.push(rejection);
+        }
+    }
+
+    fn chains(&self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) -> Vec<OutboundChain> {
+        let primary = candidate.binding.binds.first().map_or("", |bind| &**bind);
+        let is_wildcard = primary == self.mode.wildcards()[0];
+        let cidr = candidate.cidr.as_deref();
+        let tcp = || routing.chains(candidate.service, candidate.port, cidr, is_wildcard);
+        let http = |is_sniffed: bool, route_name: String| OutboundChain {
+            conditions: if is_sniffed {
+                ChainMatch {
+                    application_protocols: PLAINTEXT_HTTP,
+                    transport_protocol: RAW_BUFFER,
+                    ..ChainMatch::default()
+                }
+            } else {
+                ChainMatch::default()
+            },
+            origin: None,
+            content: ChainContent::Http {
+                route_name,
+                protocol: candidate.port.protocol,
+            },
+        };
+        let number = candidate.port.number;
+        let shared_name = if number == 0 {
+            primary.to_owned()
+        } else {
+            number.to_string()
+        };
+        match candidate.port.protocol.listener_protocol() {
+            ListenerProtocol::Tcp => tcp(),
+            ListenerProtocol::Http => {
+                let is_sniffed = is_wildcard && candidate.port.protocol != Protocol::HttpProxy;
+                vec![http(is_sniffed, shared_name)]
+            }
+            ListenerProtocol::Auto => {
+                // Its listener is its own, and so are its routes.
+                let name = if is_wildcard || number == 0 {
+                    shared_name
+                } else {
+                    format!("{}:{number}", candidate.service.hostname)
+                };
+                let mut chains = tcp();
+                chains.push(http(true, name));
+                chains
+            }
+        }
+    }
+}
+
+/// Whether one of the two lets the server speak first, so that nothing may wait for the client's first bytes.
+fn is_server_first_conflict(incoming: Protocol, existing: Protocol) -> bool {
+    let is_server_first = |p: Protocol| matches!(p, Protocol::Mongo | Protocol::Mysql);
+    (is_server_first(incoming) || is_server_first(existing)) && incoming != existing
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::Protocol;
+
+    use super::is_server_first_conflict;
+
+    #[test]
+    fn server_first_protocols_share_a_port_only_with_themselves() {
+        assert!(is_server_first_conflict(Protocol::Mongo, Protocol::Tcp));
+        assert!(is_server_first_conflict(Protocol::Http, Protocol::Mysql));
+        assert!(!is_server_first_conflict(Protocol::Mongo, Protocol::Mongo));
+        assert!(!is_server_first_conflict(Protocol::Http, Protocol::Tcp));
+    }
+}
