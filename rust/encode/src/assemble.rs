@@ -50,18 +50,19 @@ pub fn assemble_group(cache: &ResourceCache, mesh: &MeshSnapshot, scope: &ProxyS
     made.add(cache, eds::endpoint_inputs(mesh, scope), |inputs| {
         (Some(eds::build_load_assignment(inputs)), Vec::new())
     });
-    made.add(cache, lds::listener_inputs(mesh, scope), |inputs| {
+    let targets = &scope.group.service_targets;
+    let listeners = lds::listener_inputs(mesh, scope, targets);
+    let names = listeners.iter().flat_map(lds::ListenerInputs::route_names);
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    made.add(cache, listeners, |inputs| {
         let (listener, faults) = lds::build_listener(inputs);
         (Some(listener), faults)
     });
-    made.add(
-        cache,
-        rds::route_inputs(mesh, scope, &scope.group.service_targets),
-        |inputs| {
-            let (routes, faults) = rds::build_route_configuration(inputs);
-            (Some(routes), faults)
-        },
-    );
+    let routes = rds::route_inputs(mesh, scope, targets, &names);
+    made.add(cache, routes, |inputs| {
+        let (routes, faults) = rds::build_route_configuration(inputs);
+        (Some(routes), faults)
+    });
     made.add(cache, vec![nds::name_table_inputs(mesh, scope)], |inputs| {
         (Some(nds::build_name_table(inputs)), Vec::new())
     });

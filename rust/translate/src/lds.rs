@@ -49,6 +49,18 @@ pub enum ListenerInputs {
     Gateway(GatewayInputs),
 }
 
+impl ListenerInputs {
+    /// The names of the route configurations that the listener asks for.
+    pub fn route_names(&self) -> Vec<&str> {
+        match self {
+            Self::Outbound(inputs) => inputs.route_names().collect(),
+            Self::Gateway(inputs) => inputs.route_names().collect(),
+            Self::HttpProxy(_) => vec![virtual_outbound::HTTP_PROXY_ROUTES],
+            Self::VirtualOutbound(_) | Self::Inbound(_) => Vec::new(),
+        }
+    }
+}
+
 /// Inputs of the listeners that all proxies of a group share, in the order of the answer.
 ///
 /// `targets` are what the proxy serves itself: a router's ports are told by its services. Sidecars need none.

@@ -26,10 +26,11 @@ mod sidecar;
 mod string_match;
 mod virtual_host;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
-use navarch_model::{Diagnostic, ProxyKind};
+use navarch_model::{Diagnostic, HttpRetry, ProxyKind};
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
 
 pub use gateway_merge::{GatewayServer, MergedGateway, ServerPort, merge_gateways};
@@ -43,38 +44,23 @@ pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL, build_virtua
 /// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 
-/// Inputs of all route configurations that the group's listeners refer to, by name.
+/// Inputs of the route configurations of these names, in their order.
 ///
-/// `targets` are what the proxy serves itself: a gateway's ports are told by its services. Sidecars need none.
+/// The names are what listeners ask for (`lds::ListenerInputs::route_names`), so that neither lacks the other;
+/// one that means nothing (any more) gives an empty configuration. `targets` are what the proxy serves itself:
+/// a gateway's ports are told by its services. Sidecars need none.
 pub fn route_inputs(
     mesh: &MeshSnapshot,
     scope: &ProxyScope,
     targets: &[ServiceTarget],
+    names: &BTreeSet<String>,
 ) -> Vec<RouteConfigurationInputs> {
     match scope.group.kind {
-        ProxyKind::Sidecar => {
-            let names = name::sidecar_route_names(mesh, scope);
-            sidecar::SidecarRoutes::new(scope).all(names)
-        }
+        ProxyKind::Sidecar => sidecar::SidecarRoutes::new(scope).all(names),
         ProxyKind::Router => {
             let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
-            gateway::GatewayRoutes::new(mesh, scope, &merged).all()
-        }
-    }
-}
-
-/// Inputs of the route configuration of that name; an empty one for a name that means nothing any more.
-pub fn route_inputs_of(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    targets: &[ServiceTarget],
-    name: &str,
-) -> RouteConfigurationInputs {
-    match scope.group.kind {
-        ProxyKind::Sidecar => sidecar::SidecarRoutes::new(scope).of(name),
-        ProxyKind::Router => {
-            let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
-            gateway::GatewayRoutes::new(mesh, scope, &merged).of(name)
+            let routes = gateway::GatewayRoutes::new(mesh, scope, &merged);
+            names.iter().map(|name| routes.of(name)).collect()
         }
     }
 }
@@ -111,6 +97,12 @@ fn has_attempt_count(scope: &ProxyScope) -> bool {
     let headers = proxy_config.proxy_headers.as_ref();
     let attempt_count = headers.and_then(|headers| headers.attempt_count.as_ref());
     attempt_count.and_then(|setting| setting.disabled) != Some(true)
+}
+
+/// The mesh's retry policy for rules and services without their own.
+fn default_retry(scope: &ProxyScope) -> Option<Arc<HttpRetry>> {
+    let policy = scope.mesh_config.default_http_retry_policy.clone();
+    policy.map(Arc::new)
 }
 
 /// An empty route configuration: Envoy goes on asking while it drains listeners that are gone.

@@ -42,6 +42,16 @@ pub struct GatewayInputs {
     buffer_limit_bytes: Option<u32>,
 }
 
+impl GatewayInputs {
+    /// The names of the route configurations that its chains ask for.
+    pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().filter_map(|chain| match &chain.content {
+            Content::Http { route_name, .. } => Some(&**route_name),
+            Content::Tcp { .. } => None,
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct GatewayChain {
     conditions: ChainMatch,

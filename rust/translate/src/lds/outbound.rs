@@ -36,6 +36,16 @@ pub struct OutboundInputs {
     pub(super) rejected: Vec<Rejection>,
 }
 
+impl OutboundInputs {
+    /// The names of the route configurations that its chains ask for.
+    pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().filter_map(|chain| match &chain.content {
+            ChainContent::Http { route_name, .. } => Some(route_name.as_str()),
+            ChainContent::Tcp(_) => None,
+        })
+    }
+}
+
 /// One filter chain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct OutboundChain {

@@ -26,7 +26,7 @@ use crate::http_filter::ListenerClass;
 use crate::name;
 
 /// The route configuration of the HTTP proxy's port.
-const HTTP_PROXY_ROUTES: &str = "http_proxy";
+pub(super) const HTTP_PROXY_ROUTES: &str = "http_proxy";
 /// Route, virtual host and configuration of requests that are resolved by name.
 const DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 /// Istio's bound on direct responses, which it sets on all its route configurations.

@@ -54,12 +54,6 @@ impl<'a> GatewayRoutes<'a> {
         }
     }
 
-    /// Inputs of all names that the router's listeners refer to.
-    pub(super) fn all(&self) -> Vec<RouteConfigurationInputs> {
-        let names = self.merged.routes.keys().filter(|name| !name.is_empty());
-        names.map(|name| self.of(name)).collect()
-    }
-
     /// Inputs of one name.
     pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
         let Some(servers) = self.merged.routes.get(name) else {
@@ -162,7 +156,7 @@ impl<'a> GatewayRoutes<'a> {
             gateway: entry.gateway.clone(),
             port: entry.server.port.number,
             is_tls: entry.server.tls.is_some(),
-            default_retry: self.scope.mesh_config.default_http_retry_policy.clone(),
+            default_retry: super::default_retry(self.scope),
         };
         if !has_routes(virtual_service, &client) {
             return None;
@@ -217,7 +211,7 @@ impl Draft {
 }
 
 /// VirtualServices by Gateway: private ones first, then those exported to some namespaces, then the public
-/// (istio push_context.go `VirtualServicesForGateway`).
+/// (istio `push_context.go`, `VirtualServicesForGateway`).
 fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
     let default = &scope.mesh_config.default_virtual_service_export_to;
     let rank = |virtual_service: &VirtualService| {
@@ -318,7 +312,7 @@ fn lower(host: &Hostname) -> Hostname {
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::VirtualService;
+    use navarch_model::{Hostname, VirtualService};
 
     use super::common_hosts;
 
@@ -339,7 +333,7 @@ mod tests {
             virtual_service.spec.hosts = own.iter().map(|h| (*h).to_owned()).collect();
             let server: Vec<String> = server.iter().map(|h| (*h).to_owned()).collect();
             let common = common_hosts(&server, &virtual_service);
-            let common: Vec<_> = common.iter().map(|h| h.as_str()).collect();
+            let common: Vec<_> = common.iter().map(Hostname::as_str).collect();
             assert_eq!(common, want);
         }
     }

@@ -56,10 +56,9 @@ pub(super) fn hash_of_destination<'a>(
     destination: &Destination,
 ) -> Option<&'a ConsistentHash> {
     let subsets = rule.spec.subsets.iter();
-    let subset = subsets
-        .filter(|subset| subset.name == destination.subset)
-        .find_map(|subset| Some(subset.traffic_policy.as_ref()));
-    let levels = [subset.flatten(), rule.spec.traffic_policy.as_ref()];
+    let mut subsets = subsets.filter(|subset| subset.name == destination.subset);
+    let subset = subsets.next().and_then(|s| s.traffic_policy.as_ref());
+    let levels = [subset, rule.spec.traffic_policy.as_ref()];
     levels.into_iter().flatten().find_map(|policy| {
         of_named_port(policy, destination).or_else(|| of(policy.load_balancer.as_ref()))
     })
@@ -110,25 +109,25 @@ mod tests {
 
     use super::{hash_of_destination, hash_of_port};
 
-    fn balance(header: &str) -> Option<LoadBalancerSettings> {
+    fn balance(header: &str) -> LoadBalancerSettings {
         let consistent_hash = Some(ConsistentHash {
             http_header_name: Some(header.to_owned()),
             ..ConsistentHash::default()
         });
-        Some(LoadBalancerSettings {
+        LoadBalancerSettings {
             consistent_hash,
             ..LoadBalancerSettings::default()
-        })
+        }
     }
 
     fn policy(header: Option<&str>, port: Option<(u32, &str)>) -> TrafficPolicy {
         let on_port = port.map(|(number, header)| PortTrafficPolicy {
             port: Some(PortSelector { number }),
-            load_balancer: balance(header),
+            load_balancer: Some(balance(header)),
             ..PortTrafficPolicy::default()
         });
         TrafficPolicy {
-            load_balancer: header.and_then(balance),
+            load_balancer: header.map(balance),
             port_level_settings: on_port.into_iter().collect(),
             ..TrafficPolicy::default()
         }

@@ -54,9 +54,9 @@ pub struct ServiceRoute {
     /// Its port.
     pub port: u32,
     /// What its DestinationRule hashes by.
-    pub consistent_hash: Option<ConsistentHash>,
+    pub consistent_hash: Option<Box<ConsistentHash>>,
     /// The mesh's policy; `None` is Istio's default.
-    pub default_retry: Option<HttpRetry>,
+    pub default_retry: Option<Arc<HttpRetry>>,
 }
 
 /// The routes of a VirtualService for one listener port.
@@ -84,7 +84,7 @@ pub struct RouteClient {
     /// Whether TLS ends there.
     pub is_tls: bool,
     /// The mesh's policy; `None` is Istio's default.
-    pub default_retry: Option<HttpRetry>,
+    pub default_retry: Option<Arc<HttpRetry>>,
 }
 
 /// What routes need of a destination's host.

@@ -8,7 +8,7 @@ use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
 use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction};
 use navarch_model::{
-    ConsistentHash, Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, VirtualService, is_selected,
+    Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, VirtualService, is_selected,
 };
 use prost_types::value::Kind as ValueKind;
 use prost_types::{Struct, Value};
@@ -37,9 +37,10 @@ pub(super) fn build_routes(
     let mut report = Report::new(&inputs.virtual_service, diagnostics);
     let mut routes = Vec::new();
     for (i, http) in inputs.virtual_service.spec.http.iter().enumerate() {
-        let is_last = push_routes(&mut routes, inputs, (i, http), &mut report);
-        if is_last {
-            report_unreachable(inputs, i, &mut report);
+        if push_routes(&mut routes, inputs, (i, http), &mut report) {
+            if http.matches.is_empty() || http.matches.iter().any(is_for_everybody) {
+                report_unreachable(inputs, i, &mut report);
+            }
             break;
         }
     }
@@ -62,12 +63,12 @@ pub(super) fn build_service_route(inputs: &ServiceRoute) -> Route {
             "",
             host,
         ))),
-        retry_policy: build_retry_policy(inputs.default_retry.as_ref(), false),
+        retry_policy: build_retry_policy(inputs.default_retry.as_deref(), false),
         timeout: Some(NO_TIMEOUT),
         max_grpc_timeout: Some(NO_TIMEOUT),
         ..RouteAction::default()
     };
-    let hash: Option<&ConsistentHash> = inputs.consistent_hash.as_ref();
+    let hash = inputs.consistent_hash.as_deref();
     action.hash_policy.extend(hash.and_then(build_hash_policy));
     default_route(&format!("{host}:{}/*", inputs.port), action)
 }
@@ -128,6 +129,15 @@ fn is_for_client(condition: &HttpMatchRequest, client: &RouteClient) -> bool {
     let namespace = &condition.source_namespace;
     is_selected(&condition.source_labels, &client.labels)
         && (namespace.is_empty() || **namespace == *client.namespace)
+}
+
+/// Whether a condition matches every request of every client.
+fn is_for_everybody(condition: &HttpMatchRequest) -> bool {
+    condition.port == 0
+        && condition.gateways.is_empty()
+        && condition.source_labels.is_empty()
+        && condition.source_namespace.is_empty()
+        && is_catch_all(&build_match(condition))
 }
 
 fn build_route(
@@ -219,7 +229,7 @@ fn report_unreachable(inputs: &VirtualServiceRoutes, index: usize, report: &mut 
 
 /// The retry policy of a rule: its own, else the mesh's.
 pub(super) fn retry_of<'a>(http: &'a HttpRoute, client: &'a RouteClient) -> Option<&'a HttpRetry> {
-    http.retries.as_ref().or(client.default_retry.as_ref())
+    http.retries.as_ref().or(client.default_retry.as_deref())
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    Destination, Hostname, HttpRoute, OutboundTrafficPolicyMode, Protocol, Resolution, Service,
-    Shared, VirtualService,
+    Destination, Hostname, HttpRetry, HttpRoute, OutboundTrafficPolicyMode, Protocol, Resolution,
+    Service, Shared, VirtualService,
 };
 use navarch_snapshot::{EgressScope, ProxyScope};
 
@@ -29,6 +29,7 @@ pub(super) struct SidecarRoutes<'a> {
     scope: &'a ProxyScope,
     viewer: Viewer,
     has_attempt_count: bool,
+    default_retry: Option<Arc<HttpRetry>>,
     unknown_hosts: Shared<VirtualHostInputs>,
 }
 
@@ -63,36 +64,28 @@ impl<'a> SidecarRoutes<'a> {
             scope,
             viewer: Viewer::new(&scope.group),
             has_attempt_count,
+            default_retry: super::default_retry(scope),
             unknown_hosts: unknown_hosts(scope),
         }
     }
 
     /// Inputs of all these names.
-    pub(super) fn all(&self, names: BTreeSet<String>) -> Vec<RouteConfigurationInputs> {
+    pub(super) fn all(&self, names: &BTreeSet<String>) -> Vec<RouteConfigurationInputs> {
         let mut indexes: BTreeMap<usize, EgressIndex<'a>> = BTreeMap::new();
         let mut ports: BTreeMap<(usize, u32), Vec<Shared<VirtualHostInputs>>> = BTreeMap::new();
         let mut out = Vec::with_capacity(names.len());
         for name in names {
-            let Some((i, egress, port)) = self.locate(&name) else {
-                out.push(super::unknown(&name));
+            let Some((i, egress, port)) = self.locate(name) else {
+                out.push(super::unknown(name));
                 continue;
             };
             let index = indexes.entry(i).or_insert_with(|| EgressIndex::new(egress));
             let virtual_hosts = ports
                 .entry((i, port))
                 .or_insert_with(|| self.virtual_hosts(egress, index, port));
-            out.push(self.finish(&name, virtual_hosts));
+            out.push(self.finish(name, virtual_hosts));
         }
         out
-    }
-
-    /// Inputs of one name.
-    pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
-        let Some((_, egress, port)) = self.locate(name) else {
-            return super::unknown(name);
-        };
-        let index = EgressIndex::new(egress);
-        self.finish(name, &self.virtual_hosts(egress, &index, port))
     }
 
     /// The egress listener behind a name, and the port whose services it reaches (0 for all).
@@ -193,7 +186,7 @@ impl<'a> SidecarRoutes<'a> {
             gateway: "mesh".into(),
             port,
             is_tls: false,
-            default_retry: self.scope.mesh_config.default_http_retry_policy.clone(),
+            default_retry: self.default_retry.clone(),
         };
         PortView {
             port,
@@ -307,11 +300,12 @@ impl<'a> SidecarRoutes<'a> {
 
     fn service_route(&self, service: &Service, port: u32) -> RouteSource {
         let rule = self.scope.destination_rule(&service.hostname);
+        let hash = rule.and_then(|rule| hash_of_port(rule, port));
         RouteSource::Service(ServiceRoute {
             hostname: service.hostname.clone(),
             port,
-            consistent_hash: rule.and_then(|rule| hash_of_port(rule, port)).cloned(),
-            default_retry: self.scope.mesh_config.default_http_retry_policy.clone(),
+            consistent_hash: hash.cloned().map(Box::new),
+            default_retry: self.default_retry.clone(),
         })
     }
 }
