@@ -13,10 +13,13 @@ import importlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor
 from grpc_tools import protoc
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FileDescriptor
 
 HERE = Path(__file__).parent
 PROTO = HERE.parent / "proto"
@@ -64,11 +67,15 @@ def _strip_enum(enum: descriptor_pb2.EnumDescriptorProto) -> None:
 
 def collect(name: str, files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
     """Add the file of an xds-protos module and all its imports, imports first."""
-    module = importlib.import_module(name.removesuffix(".proto").replace("/", ".").replace("-", "_") + "_pb2")
+    module = importlib.import_module(
+        name.removesuffix(".proto").replace("/", ".").replace("-", "_") + "_pb2"
+    )
     collect_descriptor(module.DESCRIPTOR, files)
 
 
-def collect_descriptor(descriptor: FileDescriptor, files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
+def collect_descriptor(
+    descriptor: FileDescriptor, files: dict[str, descriptor_pb2.FileDescriptorProto]
+) -> None:
     if descriptor.name in files or is_annotation(descriptor.name):
         return
     for dependency in descriptor.dependencies:
@@ -85,9 +92,9 @@ def collect_descriptor(descriptor: FileDescriptor, files: dict[str, descriptor_p
 
 
 def is_annotation(name: str) -> bool:
-    return name.startswith(("udpa/annotations/", "xds/annotations/", "validate/", "envoy/annotations/")) or (
-        name == "google/protobuf/descriptor.proto"
-    )
+    return name.startswith(
+        ("udpa/annotations/", "xds/annotations/", "validate/", "envoy/annotations/")
+    ) or (name == "google/protobuf/descriptor.proto")
 
 
 def collect_istio(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
@@ -95,7 +102,9 @@ def collect_istio(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
         out = Path(tmp, "istio.binpb")
         sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
         include = Path(protoc.__file__).parent / "_proto"
-        status = protoc.main(["protoc", f"-I{PROTO}", f"-I{include}", f"--descriptor_set_out={out}", *sources])
+        status = protoc.main(
+            ["protoc", f"-I{PROTO}", f"-I{include}", f"--descriptor_set_out={out}", *sources]
+        )
         if status != 0:
             sys.exit("protoc refused the files in rust/envoy/proto")
         istio = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
@@ -109,7 +118,9 @@ def build() -> bytes:
     for root in ROOTS:
         collect(root, files)
     collect_istio(files)
-    return descriptor_pb2.FileDescriptorSet(file=files.values()).SerializeToString(deterministic=True)
+    return descriptor_pb2.FileDescriptorSet(file=files.values()).SerializeToString(
+        deterministic=True
+    )
 
 
 if __name__ == "__main__":

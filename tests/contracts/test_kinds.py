@@ -1,0 +1,25 @@
+"""The registry of kinds as the other rooms use it."""
+
+from __future__ import annotations
+
+from navarch.crds import mesh_config, registry
+from navarch.ingest import batcher, reader
+from navarch.sources import base
+from navarch.sources.file import mesh_config as mesh_config_file
+
+
+def test_the_catalog_has_every_kind_once() -> None:
+    entries = reader.catalog().kinds.values()
+    assert sorted(entry.key_kind for entry in entries) == sorted(registry.KINDS)
+
+
+def test_the_lane_of_endpoints_is_of_known_kinds() -> None:
+    assert registry.KINDS.keys() >= batcher.ENDPOINT_KINDS
+
+
+def test_every_group_of_the_mesh_has_a_kind() -> None:
+    assert {kind.group for kind in registry.KINDS.values()} >= base.MESH_GROUPS
+
+
+def test_a_mesh_configuration_has_one_key() -> None:
+    assert mesh_config_file.KEY == mesh_config.KEY

@@ -1,0 +1,114 @@
+"""Who may depend on whom among the crates; a change of these tables is a decision, with its page."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Ours: each may use what stands before it in the flow.
+EDGES = {
+    "model": set(),
+    "envoy": set(),
+    "snapshot": {"model"},
+    "translate": {"model", "snapshot", "envoy"},
+    "encode": {"model", "snapshot", "envoy", "translate"},
+    "serve": {"model", "snapshot", "envoy", "encode"},
+    # The door holds the store and the cache that the server and the offline translation share.
+    "bindings": {"model", "snapshot", "encode", "serve"},
+}
+# Of the outside world; patterns of whole names.
+OUTSIDE = {
+    "model": r"serde|serde_json|xxhash-rust",
+    "envoy": r"prost|prost-types|prost-reflect|base64|serde_json",
+    "snapshot": r"xxhash-rust|arc-swap|smallvec",
+    "translate": r"prost|prost-types|xxhash-rust",
+    "encode": r"bytes|prost|prost-types|xxhash-rust|serde_json|thiserror",
+    "serve": (
+        r"tokio(-.+)?|tonic(-.+)?|tower(-.+)?|http(-.+)?|hyper(-.+)?|futures(-.+)?|bytes|prost|prost-types"
+        r"|prometheus|serde|serde_json|thiserror|atomic-waker|tracing"
+    ),
+    "bindings": r"pyo3|serde|serde_json|thiserror",
+}
+# Never below the room, not even through another crate.
+FENCES = {
+    "encode": {"tokio", "tonic", "hyper", "h2", "pyo3", "rand", "chrono", "time", "log", "tracing"},
+    "serve": {"pyo3"},
+}
+DEV_ONLY = {"testkit", "adsc"}
+
+
+@functools.cache
+def metadata() -> dict[str, Any]:
+    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--all-features"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def crates() -> dict[str, dict[str, Any]]:
+    members = set(metadata()["workspace_members"])
+    packages = [p for p in metadata()["packages"] if p["id"] in members]
+    return {p["name"].removeprefix("navarch-"): p for p in packages}
+
+
+def shipped_dependencies(package: dict[str, Any]) -> set[str]:
+    return {d["name"] for d in package["dependencies"] if d["kind"] is None}
+
+
+def below(crate: str) -> set[str]:
+    """Return all packages that a crate's shipped code is built with."""
+    nodes = {node["id"]: node for node in metadata()["resolve"]["nodes"]}
+    names = {p["id"]: p["name"] for p in metadata()["packages"]}
+    waiting, seen = [crates()[crate]["id"]], set()
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        waiting += [
+            dependency["pkg"]
+            for dependency in nodes[each]["deps"]
+            if any(kind["kind"] is None for kind in dependency["dep_kinds"])
+        ]
+    return {names[each] for each in seen}
+
+
+def test_every_crate_has_its_row() -> None:
+    assert set(crates()) == set(EDGES) | DEV_ONLY
+    assert all(p["name"].startswith("navarch-") for p in crates().values())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("crate", sorted(EDGES))
+def test_a_crate_uses_what_stands_before_it_and_no_more(crate: str) -> None:
+    used = shipped_dependencies(crates()[crate])
+    ours = {each.removeprefix("navarch-") for each in used if each.startswith("navarch-")}
+    assert ours - EDGES[crate] == set()
+    outside = {each for each in used if not each.startswith("navarch-")}
+    assert {each for each in outside if not re.fullmatch(OUTSIDE[crate], each)} == set()
+
+
+@pytest.mark.parametrize("crate", sorted(FENCES))
+def test_what_is_fenced_off_is_not_reached_through_another_crate(crate: str) -> None:
+    assert below(crate) & FENCES[crate] == set()
+
+
+def test_nothing_shipped_depends_on_what_is_for_tests() -> None:
+    tests_only = {f"navarch-{each}" for each in DEV_ONLY}
+    shipped = [name for name in EDGES if shipped_dependencies(crates()[name]) & tests_only]
+    assert shipped == []
+
+
+def test_every_crate_keeps_the_workspace_lints() -> None:
+    for package in crates().values():
+        manifest = Path(package["manifest_path"]).read_text()
+        assert re.search(r"^\[lints\]\nworkspace = true", manifest, re.MULTILINE), package["name"]
