@@ -55,7 +55,10 @@ impl MeshEpochs {
         let store = MeshStore::new(options);
         let mesh = store.snapshot();
         Self {
-            applied: Mutex::new(Applied { store, unpushed: ChangeSet::default() }),
+            applied: Mutex::new(Applied {
+                store,
+                unpushed: ChangeSet::default(),
+            }),
             built: Mutex::new(Built {
                 mesh,
                 groups: BTreeMap::new(),
@@ -85,14 +88,21 @@ impl MeshEpochs {
         let scope = mesh.scope_of(&mesh.group_of(proxy));
         let shared = assemble_group(&self.cache, &mesh, &scope);
         let own = assemble_own(&self.cache, &mesh, &scope, proxy);
-        let diagnostics = shared.diagnostics.into_iter().chain(own.diagnostics).collect();
+        let diagnostics = shared
+            .diagnostics
+            .into_iter()
+            .chain(own.diagnostics)
+            .collect();
         (ResourceSnapshot::new(&shared.part, &own.part), diagnostics)
     }
 
     /// What is wrong with objects, by themselves and as seen by the proxies that are served; in order.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut all: BTreeSet<Diagnostic> =
-            lock(&self.applied).store.diagnostics().into_iter().collect();
+        let mut all: BTreeSet<Diagnostic> = lock(&self.applied)
+            .store
+            .diagnostics()
+            .into_iter()
+            .collect();
         let built = lock(&self.built);
         for group in built.groups.values() {
             all.extend(group.made.diagnostics.iter().cloned());
@@ -113,7 +123,10 @@ impl ResourceSource for MeshEpochs {
     fn begin_push(&self) {
         let (mesh, changes) = {
             let mut applied = lock(&self.applied);
-            (applied.store.snapshot(), std::mem::take(&mut applied.unpushed))
+            (
+                applied.store.snapshot(),
+                std::mem::take(&mut applied.unpushed),
+            )
         };
         let mut built = lock(&self.built);
         if changes.is_configuration {
@@ -144,7 +157,8 @@ impl Built {
         }
         // A service without a selector is served by whoever has its endpoints' addresses.
         let is_by_address = |key: &_| {
-            mesh.find_service(key).is_none_or(|service| service.selector.is_empty())
+            mesh.find_service(key)
+                .is_none_or(|service| service.selector.is_empty())
         };
         if !changes.addresses.is_empty() || changes.endpoints.iter().any(is_by_address) {
             self.members.clear();
@@ -162,11 +176,20 @@ impl Built {
                 Group { scope, made }
             });
             let own = assemble_own(cache, &mesh, &group.scope, proxy);
-            self.members.insert(key, Member { group: name.hash128(), own });
+            self.members.insert(
+                key,
+                Member {
+                    group: name.hash128(),
+                    own,
+                },
+            );
         }
         let own = &self.members[&key];
         let empty = ResourcePart::default();
-        let shared = self.groups.get(&own.group).map_or(&empty, |group| &group.made.part);
+        let shared = self
+            .groups
+            .get(&own.group)
+            .map_or(&empty, |group| &group.made.part);
         ResourceSnapshot::new(shared, &own.own.part)
     }
 }

@@ -1,1 +1,23 @@
-//! (being built)
+//! Envoys are served: who is connected, what each has, and what it is sent next, in which order.
+//!
+//! **In** — resource snapshots (through encode), discovery requests.
+//! **Out** — discovery responses over gRPC, sync status, rejections, metrics.
+//! **Never** — what a VirtualService is, calling translate, pyo3, a queue without a bound.
+
+mod ads;
+pub mod debug;
+mod epoch;
+mod frame;
+pub mod metrics;
+pub mod push;
+pub mod registry;
+pub mod runtime;
+pub mod session;
+
+pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
+pub use epoch::MeshEpochs;
+pub use metrics::Metrics;
+pub use push::{Pusher, ResourceSource};
+pub use registry::{Connection, Fleet, ProxyRejection};
+pub use runtime::{AdsServer, ServeError};
+pub use navarch_envoy::TypeUrl;

@@ -1,0 +1,284 @@
+//! One ADS stream: its request half read and its response half made in the same poll.
+//!
+//! The transport polls for a frame only when the client's window has room. Only then are requests
+//! read and the next response made, so a slow reader holds one response and costs nothing else.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use navarch_envoy::envoy::config::core::v3::Node;
+use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use navarch_model::Proxy;
+use tokio::time::Sleep;
+use tokio_stream::Stream as _;
+use tonic::{Status, Streaming};
+
+use crate::frame::frame_message;
+use crate::push::Pusher;
+use crate::registry::{Connection, Fleet};
+use crate::session::{Outcome, Session, SessionError, Variant};
+
+/// Requests read in one poll before the responses get their turn.
+const MAX_REQUESTS_PER_POLL: usize = 64;
+
+/// A request of either form of the protocol.
+pub(super) trait XdsRequest: Unpin + Send + 'static {
+    const VARIANT: Variant;
+    fn node(&self) -> Option<&Node>;
+    fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError>;
+}
+
+impl XdsRequest for DiscoveryRequest {
+    const VARIANT: Variant = Variant::Sotw;
+
+    fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError> {
+        session.on_sotw(self)
+    }
+}
+
+impl XdsRequest for DeltaDiscoveryRequest {
+    const VARIANT: Variant = Variant::Delta;
+
+    fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError> {
+        session.on_delta(self)
+    }
+}
+
+/// Where a stream is in its life.
+enum Phase<R> {
+    /// Nothing has come yet.
+    Unknown,
+    /// Its first snapshot is being built; the first request waits, later ones stay with the transport.
+    Waiting(Arc<Connection>, R),
+    /// It is served.
+    Open(Arc<Connection>, Box<Session>),
+    /// It has ended; its status was sent.
+    Ended,
+}
+
+pub(super) struct AdsStream<R> {
+    requests: Streaming<R>,
+    fleet: Arc<Fleet>,
+    pusher: Arc<Pusher>,
+    phase: Phase<R>,
+    frames: VecDeque<Bytes>,
+    end: Option<Status>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The oldest change that the client has not got in full.
+    changed_at: Option<Instant>,
+}
+
+impl<R: XdsRequest> AdsStream<R> {
+    pub(super) fn new(
+        requests: Streaming<R>,
+        fleet: Arc<Fleet>,
+        pusher: Arc<Pusher>,
+        deadline: Option<Pin<Box<Sleep>>>,
+    ) -> Self {
+        Self {
+            requests,
+            fleet,
+            pusher,
+            phase: Phase::Unknown,
+            frames: VecDeque::new(),
+            end: None,
+            deadline,
+            changed_at: None,
+        }
+    }
+
+    /// Take what has come: the mailbox, then requests. Both register for wake-up.
+    fn take_input(&mut self, cx: &mut Context<'_>) {
+        self.take_letter(cx);
+        for _ in 0..MAX_REQUESTS_PER_POLL {
+            if self.end.is_some() || matches!(self.phase, Phase::Waiting(..)) {
+                return;
+            }
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.end = Some(Status::ok("")),
+                Poll::Ready(Some(Err(status))) => self.end = Some(status),
+                Poll::Ready(Some(Ok(request))) => self.take_request(request, cx),
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn take_letter(&mut self, cx: &mut Context<'_>) {
+        let (Phase::Waiting(connection, _) | Phase::Open(connection, _)) = &self.phase else {
+            return;
+        };
+        let letter = connection.take_letter(cx.waker());
+        if letter.is_closing {
+            // Envoy reconnects at once, to another replica or to the next process.
+            self.end = Some(Status::unavailable("the server is shutting down"));
+            return;
+        }
+        let Some((target, changed_at)) = letter.target else {
+            return;
+        };
+        self.changed_at.get_or_insert(changed_at);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Waiting(connection, first) => {
+                let names = Arc::clone(self.fleet.names());
+                let session = Session::new(R::VARIANT, target, names);
+                self.phase = Phase::Open(connection, Box::new(session));
+                self.apply(&first);
+                return;
+            }
+            Phase::Open(connection, mut session) => {
+                session.set_target(target);
+                Phase::Open(connection, session)
+            }
+            other => other,
+        };
+    }
+
+    fn take_request(&mut self, request: R, cx: &mut Context<'_>) {
+        if !matches!(self.phase, Phase::Unknown) {
+            return self.apply(&request);
+        }
+        match identify(request.node()) {
+            Ok(proxy) => {
+                let connection = self.fleet.connect(Arc::new(proxy), R::VARIANT);
+                self.phase = Phase::Waiting(Arc::clone(&connection), request);
+                self.pusher.welcome(connection);
+                self.take_letter(cx);
+            }
+            Err(status) => self.end = Some(status),
+        }
+    }
+
+    fn apply(&mut self, request: &R) {
+        let Phase::Open(connection, session) = &mut self.phase else {
+            return;
+        };
+        match request.apply(session) {
+            Ok(outcome) => {
+                match outcome {
+                    Outcome::Rejected(rejection) => {
+                        self.fleet.note_rejection(connection, rejection);
+                    }
+                    Outcome::Stale(type_url) => {
+                        self.fleet.metrics().count_expired_nonce(type_url);
+                    }
+                    Outcome::Accepted(_) | Outcome::Subscribed(_) | Outcome::UnknownType(_) => {}
+                }
+                self.fleet.note_statuses(connection, session.statuses());
+            }
+            Err(error) => self.end = Some(Status::invalid_argument(error.to_string())),
+        }
+    }
+
+    /// Make the next response, if one is due.
+    fn make_frames(&mut self) {
+        let Phase::Open(connection, session) = &mut self.phase else {
+            return;
+        };
+        if let Some(response) = session.next_response() {
+            self.fleet.metrics().count_push(response.type_url);
+            frame_message(response.segments, &mut self.frames);
+            self.fleet.note_statuses(connection, session.statuses());
+        } else if session.is_settled()
+            && let Some(changed_at) = self.changed_at.take()
+        {
+            self.fleet
+                .metrics()
+                .observe_convergence(changed_at.elapsed());
+        }
+    }
+
+    fn is_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline
+            .as_mut()
+            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
+    fn leave(&mut self) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Ended);
+        if let Phase::Waiting(connection, _) | Phase::Open(connection, _) = phase {
+            self.fleet.disconnect(&connection);
+        }
+    }
+}
+
+impl<R: XdsRequest> Body for AdsStream<R> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Some(bytes) = this.frames.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if matches!(this.phase, Phase::Ended) {
+            return Poll::Ready(None);
+        }
+        if this.is_timed_out(cx) {
+            this.end = Some(Status::deadline_exceeded(
+                "the stream's own timeout has passed",
+            ));
+        }
+        if this.end.is_none() {
+            this.take_input(cx);
+        }
+        if let Some(status) = this.end.take() {
+            this.leave();
+            let mut trailers = HeaderMap::new();
+            return Poll::Ready(Some(
+                status
+                    .add_header(&mut trailers)
+                    .map(|()| Frame::trailers(trailers)),
+            ));
+        }
+        this.make_frames();
+        match this.frames.pop_front() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<R> Drop for AdsStream<R> {
+    fn drop(&mut self) {
+        if let Phase::Waiting(connection, _) | Phase::Open(connection, _) = &self.phase {
+            self.fleet.disconnect(connection);
+        }
+    }
+}
+
+/// Who asks, from the node of the first request.
+fn identify(node: Option<&Node>) -> Result<Proxy, Status> {
+    let Some(node) = node else {
+        return Err(Status::invalid_argument(
+            "the first request has no node: set node.id and node.metadata in Envoy's bootstrap \
+             (`navarch bootstrap` prints one)",
+        ));
+    };
+    if node.metadata.is_none() {
+        return Err(Status::invalid_argument(format!(
+            "node `{}` has no metadata: set at least NAMESPACE and LABELS in node.metadata of \
+             Envoy's bootstrap (`navarch bootstrap` prints one)",
+            node.id
+        )));
+    }
+    let json = navarch_envoy::json::message_to_json(node).to_string();
+    Proxy::from_node_json(json.as_bytes()).map_err(|e| Status::invalid_argument(e.to_string()))
+}

@@ -1,0 +1,195 @@
+//! Counters under Istio's names, so that existing dashboards work.
+//!
+//! Names: istio `pilot/pkg/xds/monitoring.go`, `pkg/xds/monitoring.go`.
+
+use std::time::Duration;
+
+use navarch_envoy::TypeUrl;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+/// All metrics of one process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connected: IntGauge,
+    pushes: IntCounterVec,
+    rejects: IntCounter,
+    rejects_by_type: [IntCounter; TypeUrl::COUNT],
+    expired_nonces: IntCounterVec,
+    convergence: Histogram,
+    push_panics: IntCounter,
+    triggers: IntCounterVec,
+    services: IntGauge,
+    virtual_services: IntGauge,
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    #[expect(
+        clippy::expect_used,
+        reason = "the names below are constant, valid and distinct"
+    )]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self::register(&registry).expect("constant metrics register")
+    }
+
+    fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let family = |name: &str, help: &str| -> Result<IntCounterVec, prometheus::Error> {
+            let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
+            registry.register(Box::new(family.clone()))?;
+            Ok(family)
+        };
+        let convergence = Histogram::with_opts(
+            HistogramOpts::new(
+                "pilot_proxy_convergence_time",
+                "Delay in seconds between config change and a proxy receiving all required configuration.",
+            )
+            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]),
+        )?;
+        registry.register(Box::new(convergence.clone()))?;
+        let mut rejects_by_type = Vec::with_capacity(TypeUrl::COUNT);
+        for t in TypeUrl::ALL {
+            let (name, upper) = (t.short_name(), t.short_name().to_uppercase());
+            let help = format!("Pilot rejected {upper} configs.");
+            rejects_by_type.push(counter(&format!("pilot_xds_{name}_reject"), &help)?);
+        }
+        let rejects_by_type: [IntCounter; TypeUrl::COUNT] = rejects_by_type
+            .try_into()
+            .map_err(|_| prometheus::Error::Msg("one counter for each type".into()))?;
+        Ok(Self {
+            registry: registry.clone(),
+            connected: gauge(
+                "pilot_xds",
+                "Number of endpoints connected to this pilot using XDS.",
+            )?,
+            pushes: family(
+                "pilot_xds_pushes",
+                "Pilot build and send errors for lds, rds, cds and eds.",
+            )?,
+            rejects: counter(
+                "pilot_total_xds_rejects",
+                "Total number of XDS responses from pilot rejected by proxy.",
+            )?,
+            rejects_by_type,
+            expired_nonces: family(
+                "pilot_xds_expired_nonce",
+                "Total number of XDS requests with an expired nonce.",
+            )?,
+            convergence,
+            push_panics: counter(
+                "navarch_push_panics",
+                "Panics caught while a proxy's resources were built.",
+            )?,
+            triggers: family(
+                "pilot_push_triggers",
+                "Total number of times a push was triggered, labeled by reason for the push.",
+            )?,
+            services: gauge("pilot_services", "Total services known to pilot.")?,
+            virtual_services: gauge(
+                "pilot_virt_services",
+                "Total virtual services known to pilot.",
+            )?,
+        })
+    }
+
+    /// How many streams are open.
+    pub fn set_connected(&self, count: usize) {
+        self.connected.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How many services and virtual services the mesh has.
+    pub fn set_mesh_size(&self, services: usize, virtual_services: usize) {
+        self.services
+            .set(i64::try_from(services).unwrap_or(i64::MAX));
+        self.virtual_services
+            .set(i64::try_from(virtual_services).unwrap_or(i64::MAX));
+    }
+
+    /// A response was handed to the transport.
+    pub fn count_push(&self, type_url: TypeUrl) {
+        self.pushes
+            .with_label_values(&[type_url.short_name()])
+            .inc();
+    }
+
+    /// A client rejected a response.
+    pub fn count_reject(&self, type_url: TypeUrl) {
+        self.rejects.inc();
+        self.rejects_by_type[type_url.index()].inc();
+    }
+
+    /// A request answered a response that was no longer the latest.
+    pub fn count_expired_nonce(&self, type_url: TypeUrl) {
+        self.expired_nonces
+            .with_label_values(&[type_url.short_name()])
+            .inc();
+    }
+
+    /// A stream has all of a change that came this long ago.
+    pub fn observe_convergence(&self, delay: Duration) {
+        self.convergence.observe(delay.as_secs_f64());
+    }
+
+    /// A builder panicked; the proxy keeps its last good resources.
+    pub fn count_push_panic(&self) {
+        self.push_panics.inc();
+    }
+
+    /// A push began, for `reason` (`endpoint`, `config`, `proxy`).
+    pub fn count_trigger(&self, reason: &str) {
+        self.triggers.with_label_values(&[reason]).inc();
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn to_text(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory fails only on inconsistent families, which `register` excludes.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_envoy::TypeUrl;
+
+    use super::Metrics;
+
+    #[test]
+    fn istios_names_are_there() {
+        let metrics = Metrics::new();
+        metrics.count_push(TypeUrl::Cluster);
+        metrics.count_reject(TypeUrl::Route);
+        metrics.set_connected(2);
+        let text = metrics.to_text();
+        for line in [
+            "pilot_xds 2",
+            "pilot_xds_pushes{type=\"cds\"} 1",
+            "pilot_total_xds_rejects 1",
+            "pilot_xds_rds_reject 1",
+            "pilot_proxy_convergence_time_count 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The connected streams: who they are, what each is to be led to, where each stands.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+
+use atomic_waker::AtomicWaker;
+use navarch_encode::ResourceSnapshot;
+use navarch_model::Proxy;
+
+use crate::metrics::Metrics;
+use crate::session::{NameSets, Rejection, TypeStatus, Variant};
+
+/// How many rejections are remembered, the latest for each proxy and type.
+const MAX_REJECTIONS: usize = 1000;
+
+/// What lies in a stream's mailbox: at most one of each, the newest.
+#[derive(Debug, Default)]
+pub(crate) struct Letter {
+    /// The snapshot to lead to, and when the change behind it came.
+    pub(crate) target: Option<(Arc<ResourceSnapshot>, Instant)>,
+    /// The stream is to end.
+    pub(crate) is_closing: bool,
+}
+
+/// One open stream.
+#[derive(Debug)]
+pub struct Connection {
+    id: u64,
+    proxy: Arc<Proxy>,
+    variant: Variant,
+    letter: Mutex<Letter>,
+    waker: AtomicWaker,
+    target: Mutex<Option<Arc<ResourceSnapshot>>>,
+    statuses: Mutex<Vec<TypeStatus>>,
+}
+
+impl Connection {
+    /// The number of the stream, counted up over the process's life.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who asks.
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    /// Which form of the protocol it speaks.
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// What it is led to; `None` before its first snapshot is built.
+    pub fn target(&self) -> Option<Arc<ResourceSnapshot>> {
+        lock(&self.target).clone()
+    }
+
+    /// Where it stands with each type.
+    pub fn statuses(&self) -> Vec<TypeStatus> {
+        lock(&self.statuses).clone()
+    }
+
+    /// Replace what the stream is led to. A former target that it did not take yet is forgotten, but
+    /// the time of the oldest change that it has not got stays.
+    pub(crate) fn lead_to(&self, target: &Arc<ResourceSnapshot>, changed_at: Instant) {
+        *lock(&self.target) = Some(Arc::clone(target));
+        {
+            let mut letter = lock(&self.letter);
+            let since = letter
+                .target
+                .as_ref()
+                .map_or(changed_at, |(_, since)| *since);
+            letter.target = Some((Arc::clone(target), since));
+        }
+        self.waker.wake();
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.letter).is_closing = true;
+        self.waker.wake();
+    }
+
+    /// Register for the next wake-up, then take what has come: nothing is missed in between.
+    pub(crate) fn take_letter(&self, waker: &Waker) -> Letter {
+        self.waker.register(waker);
+        std::mem::take(&mut *lock(&self.letter))
+    }
+
+    pub(crate) fn set_statuses(&self, statuses: Vec<TypeStatus>) {
+        *lock(&self.statuses) = statuses;
+    }
+}
+
+/// A rejection and who made it.
+#[derive(Clone, Debug)]
+pub struct ProxyRejection {
+    /// The node id.
+    pub proxy_id: Arc<str>,
+    /// What was rejected, and why.
+    pub rejection: Rejection,
+}
+
+/// All open streams of this process.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    rejections: Mutex<BTreeMap<(Arc<str>, &'static str), Rejection>>,
+    next_id: AtomicU64,
+    names: Arc<NameSets>,
+    metrics: Metrics,
+}
+
+impl Fleet {
+    /// No streams yet.
+    pub fn new(metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            ..Self::default()
+        })
+    }
+
+    /// The counters of this fleet.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The sets of names that its streams share.
+    pub(crate) fn names(&self) -> &Arc<NameSets> {
+        &self.names
+    }
+
+    /// The open streams, oldest first.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        lock(&self.connections).values().cloned().collect()
+    }
+
+    /// The latest rejection of each proxy and type that was not followed by an acceptance.
+    pub fn rejections(&self) -> Vec<ProxyRejection> {
+        lock(&self.rejections)
+            .iter()
+            .map(|((id, _), r)| ProxyRejection {
+                proxy_id: Arc::clone(id),
+                rejection: r.clone(),
+            })
+            .collect()
+    }
+
+    pub(crate) fn connect(&self, proxy: Arc<Proxy>, variant: Variant) -> Arc<Connection> {
+        let connection = Arc::new(Connection {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            proxy,
+            variant,
+            letter: Mutex::default(),
+            waker: AtomicWaker::new(),
+            target: Mutex::default(),
+            statuses: Mutex::default(),
+        });
+        let mut connections = lock(&self.connections);
+        connections.insert(connection.id, Arc::clone(&connection));
+        self.metrics.set_connected(connections.len());
+        connection
+    }
+
+    pub(crate) fn disconnect(&self, connection: &Connection) {
+        let mut connections = lock(&self.connections);
+        connections.remove(&connection.id);
+        self.metrics.set_connected(connections.len());
+        let id = connection.proxy.id.as_ref();
+        if !connections.values().any(|c| &*c.proxy.id == id) {
+            lock(&self.rejections).retain(|(proxy, _), _| &**proxy != id);
+        }
+    }
+
+    pub(crate) fn note_rejection(&self, connection: &Connection, rejection: Rejection) {
+        self.metrics.count_reject(rejection.type_url);
+        let key = (
+            Arc::clone(&connection.proxy.id),
+            rejection.type_url.short_name(),
+        );
+        let mut rejections = lock(&self.rejections);
+        if rejections.len() < MAX_REJECTIONS || rejections.contains_key(&key) {
+            rejections.insert(key, rejection);
+        }
+    }
+
+    pub(crate) fn note_statuses(&self, connection: &Connection, statuses: Vec<TypeStatus>) {
+        let mut rejections = lock(&self.rejections);
+        if !rejections.is_empty() {
+            for status in statuses.iter().filter(|s| s.rejection.is_none()) {
+                let key = (
+                    Arc::clone(&connection.proxy.id),
+                    status.type_url.short_name(),
+                );
+                rejections.remove(&key);
+            }
+        }
+        drop(rejections);
+        connection.set_statuses(statuses);
+    }
+
+    /// Ask all streams to end.
+    pub(crate) fn close_all(&self) {
+        for connection in self.connections() {
+            connection.close();
+        }
+    }
+}
+
+/// Lock, also after a panic elsewhere: what is guarded is replaced whole, never left half done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,130 @@
+//! The server's threads: start, the bound address, graceful drain.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::ads::AggregatedDiscovery;
+use crate::push::Pusher;
+use crate::registry::{Fleet, lock};
+
+/// Istio's defaults for its agents' connections (`pkg/keepalive/options.go`).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An Envoy opens one or two streams; load clients and proxies between may share a connection.
+const MAX_STREAMS_PER_CONNECTION: u32 = 100_000;
+
+/// Why the server can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, or not ours.
+    #[error("can't listen on {address}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Threads can't be started.
+    #[error("can't start the server's threads")]
+    Threads(#[source] std::io::Error),
+}
+
+struct Running {
+    runtime: Runtime,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// A running ADS server. Dropping it stops it at once; [`AdsServer::drain`] lets streams end.
+pub struct AdsServer {
+    address: SocketAddr,
+    fleet: Arc<Fleet>,
+    running: Mutex<Option<Running>>,
+}
+
+impl AdsServer {
+    /// Listen on `address` (port 0 for any) with `n_threads` I/O threads.
+    pub fn start(
+        address: SocketAddr,
+        n_threads: usize,
+        fleet: Arc<Fleet>,
+        pusher: Arc<Pusher>,
+    ) -> Result<Self, ServeError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(n_threads.max(1))
+            .thread_name("navarch-ads")
+            .enable_all()
+            .build()
+            .map_err(ServeError::Threads)?;
+        let bind_error = |source| ServeError::Bind { address, source };
+        let incoming = {
+            let _inside = runtime.enter();
+            TcpIncoming::bind(address)
+                .map_err(bind_error)?
+                .with_nodelay(Some(true))
+        };
+        let bound = incoming.local_addr().map_err(bind_error)?;
+        let (stop, stopped) = oneshot::channel();
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+            .add_service(AggregatedDiscovery::new(Arc::clone(&fleet), pusher))
+            .serve_with_incoming_shutdown(incoming, async {
+                // An error means that the sender is gone, which is the same wish.
+                let _ = stopped.await;
+            });
+        let served = runtime.spawn(server);
+        Ok(Self {
+            address: bound,
+            fleet,
+            running: Mutex::new(Some(Running {
+                runtime,
+                stop,
+                served,
+            })),
+        })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stop listening, tell connections to go (GOAWAY), end the streams; give up after `timeout`.
+    ///
+    /// Returns whether all ended in time.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        let Some(Running {
+            runtime,
+            stop,
+            served,
+        }) = lock(&self.running).take()
+        else {
+            return true;
+        };
+        // A receiver that is gone has stopped already.
+        let _ = stop.send(());
+        self.fleet.close_all();
+        let is_clean =
+            runtime.block_on(async { tokio::time::timeout(timeout, served).await.is_ok() });
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        is_clean
+    }
+}
+
+impl Drop for AdsServer {
+    fn drop(&mut self) {
+        if let Some(running) = lock(&self.running).take() {
+            running.runtime.shutdown_background();
+        }
+    }
+}

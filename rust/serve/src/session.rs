@@ -1,0 +1,320 @@
+//! The xDS protocol of one stream as a state machine without I/O: requests and snapshots in, responses out.
+//!
+//! The caller hands in each request ([`Session::on_sotw`], [`Session::on_delta`]) and each new
+//! [`ResourceSnapshot`] ([`Session::set_target`]), and takes responses with [`Session::next_response`]
+//! when the transport has room. Nothing is queued: a response is made from the newest snapshot when it
+//! is taken, so a slow reader costs one response of memory and skips what is outdated.
+//!
+//! Rules (<https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>):
+//! one outstanding response for each type; CDS → EDS → LDS → RDS; removals of clusters and endpoints last;
+//! listeners and routes wait until the clusters before them are acknowledged.
+
+mod delta;
+mod nonce;
+mod selection;
+mod sotw;
+mod subscription;
+mod type_session;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use navarch_encode::{ResourceSnapshot, Version};
+use navarch_envoy::TypeUrl;
+use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use navarch_envoy::google::rpc::Status;
+
+pub use nonce::Nonce;
+pub use subscription::NameSets;
+
+use nonce::{NonceMatch, Nonces, match_nonce};
+use subscription::Names;
+use type_session::TypeSession;
+
+/// The most names in one request; an Envoy of a mesh with 10,000 services stays far below.
+pub const MAX_NAMES_PER_REQUEST: usize = 100_000;
+
+/// The two forms of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// State of the world: `StreamAggregatedResources`.
+    Sotw,
+    /// Incremental: `DeltaAggregatedResources`.
+    Delta,
+}
+
+/// A request that ends the stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// An aggregated stream can't know what is asked for.
+    #[error("the request has no type URL, which an aggregated stream needs in each request")]
+    NoTypeUrl,
+    /// More names than [`MAX_NAMES_PER_REQUEST`].
+    #[error(
+        "the request has {count} names of {type_url}; at most {MAX_NAMES_PER_REQUEST} are read"
+    )]
+    TooManyNames {
+        /// How many came.
+        count: usize,
+        /// Of which type.
+        type_url: TypeUrl,
+    },
+}
+
+/// A client's rejection of a response (NACK).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The type of the rejected resources.
+    pub type_url: TypeUrl,
+    /// The version that was rejected.
+    pub version: Version,
+    /// The gRPC status code that the client gave.
+    pub code: i32,
+    /// The client's words.
+    pub message: String,
+}
+
+/// What a request was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A subscription, new or changed.
+    Subscribed(TypeUrl),
+    /// The latest response was accepted.
+    Accepted(TypeUrl),
+    /// The latest response was rejected.
+    Rejected(Rejection),
+    /// An answer to a response that is no longer the latest: ignored.
+    Stale(TypeUrl),
+    /// A type that is not served: ignored, as Istio does.
+    UnknownType(String),
+}
+
+/// A response, ready for the wire.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The type of its resources.
+    pub type_url: TypeUrl,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// The version that it leads to.
+    pub version: Version,
+    /// The encoded message in pieces, most of them shared with other streams.
+    pub segments: Vec<Bytes>,
+}
+
+/// Where a stream stands with one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeStatus {
+    /// The type.
+    pub type_url: TypeUrl,
+    /// The version sent last.
+    pub sent: Option<Version>,
+    /// The version accepted last.
+    pub accepted: Option<Version>,
+    /// The latest rejection, until a later response is accepted.
+    pub rejection: Option<Rejection>,
+}
+
+/// One stream's state.
+#[derive(Debug)]
+pub struct Session {
+    variant: Variant,
+    target: Arc<ResourceSnapshot>,
+    types: [TypeSession; TypeUrl::COUNT],
+    nonces: Nonces,
+    names: Arc<NameSets>,
+}
+
+impl Session {
+    /// A stream that has asked for nothing yet and will be led to `target`.
+    pub fn new(variant: Variant, target: Arc<ResourceSnapshot>, names: Arc<NameSets>) -> Self {
+        let types = TypeUrl::ALL.map(TypeSession::new);
+        Self {
+            variant,
+            target,
+            types,
+            nonces: Nonces::default(),
+            names,
+        }
+    }
+
+    /// Lead the stream to another snapshot; what was not yet sent of the former is skipped.
+    pub fn set_target(&mut self, target: Arc<ResourceSnapshot>) {
+        self.target = target;
+    }
+
+    /// The snapshot that the stream is led to.
+    pub fn target(&self) -> &Arc<ResourceSnapshot> {
+        &self.target
+    }
+
+    /// Take a state-of-the-world request.
+    pub fn on_sotw(&mut self, request: &DiscoveryRequest) -> Result<Outcome, SessionError> {
+        let Some(type_url) = read_type(&request.type_url, request.resource_names.len())? else {
+            return Ok(Outcome::UnknownType(request.type_url.clone()));
+        };
+        let names = Names {
+            resources: self.target.resources(type_url),
+            sets: &self.names,
+        };
+        let state = &mut self.types[type_url.index()];
+        let matched = match_nonce(&request.response_nonce, state.latest_nonce());
+        // The first request of a stream counts whatever nonce it brings from a former stream.
+        if state.is_subscribed() && matched == NonceMatch::Stale {
+            return Ok(Outcome::Stale(type_url));
+        }
+        let answer = match matched {
+            NonceMatch::Latest => state.take_answer(request.error_detail.as_ref()),
+            NonceMatch::Absent | NonceMatch::Stale => None,
+        };
+        sotw::subscribe(state, request, names);
+        Ok(answer.unwrap_or(Outcome::Subscribed(type_url)))
+    }
+
+    /// Take a delta request.
+    pub fn on_delta(&mut self, request: &DeltaDiscoveryRequest) -> Result<Outcome, SessionError> {
+        let count = request.resource_names_subscribe.len()
+            + request.resource_names_unsubscribe.len()
+            + request.initial_resource_versions.len();
+        let Some(type_url) = read_type(&request.type_url, count)? else {
+            return Ok(Outcome::UnknownType(request.type_url.clone()));
+        };
+        let names = Names {
+            resources: self.target.resources(type_url),
+            sets: &self.names,
+        };
+        let state = &mut self.types[type_url.index()];
+        let was_subscribed = state.is_subscribed();
+        let matched = match_nonce(&request.response_nonce, state.latest_nonce());
+        let answer = match matched {
+            NonceMatch::Latest => state.take_answer(request.error_detail.as_ref()),
+            NonceMatch::Absent | NonceMatch::Stale => None,
+        };
+        // A delta is told once, so names count even beside a stale nonce.
+        delta::subscribe(state, request, names);
+        Ok(match answer {
+            Some(answer) => answer,
+            None if was_subscribed && matched == NonceMatch::Stale => Outcome::Stale(type_url),
+            None => Outcome::Subscribed(type_url),
+        })
+    }
+
+    /// Make the next response, if one is due now.
+    pub fn next_response(&mut self) -> Option<Response> {
+        for type_url in TypeUrl::ALL {
+            if self.is_held_back(type_url) {
+                continue;
+            }
+            if let Some(response) = self.compose(type_url) {
+                return Some(response);
+            }
+        }
+        [TypeUrl::Cluster, TypeUrl::Endpoint]
+            .into_iter()
+            .find_map(|t| self.compose_removals(t))
+    }
+
+    /// Whether the client has accepted or rejected all there is.
+    pub fn is_settled(&self) -> bool {
+        self.types
+            .iter()
+            .zip(TypeUrl::ALL)
+            .all(|(state, t)| !state.is_subscribed() || state.is_quiet(self.target.resources(t)))
+    }
+
+    /// Where the stream stands with each type that it subscribed to.
+    pub fn statuses(&self) -> Vec<TypeStatus> {
+        self.types
+            .iter()
+            .filter(|t| t.is_subscribed())
+            .map(TypeSession::status)
+            .collect()
+    }
+
+    /// Whether a type must wait for types before it (make before break).
+    ///
+    /// A push of listeners and routes waits until the client has the clusters before them and their
+    /// endpoints; what a client asks for by itself is never held back.
+    fn is_held_back(&self, type_url: TypeUrl) -> bool {
+        matches!(type_url, TypeUrl::Listener | TypeUrl::Route)
+            && !self.types[type_url.index()].must_answer()
+            && (self.types[TypeUrl::Cluster.index()].is_in_flight()
+                || self.types[TypeUrl::Endpoint.index()].is_warming())
+    }
+
+    fn compose(&mut self, type_url: TypeUrl) -> Option<Response> {
+        let may_remove = self.may_remove();
+        let target = self.target.resources(type_url);
+        let state = &mut self.types[type_url.index()];
+        if !state.may_send() {
+            return None;
+        }
+        let nonce = self.nonces.next();
+        let response = match self.variant {
+            Variant::Sotw => sotw::compose(state, target, nonce, may_remove),
+            Variant::Delta => delta::compose(state, target, nonce, may_remove),
+        };
+        if type_url == TypeUrl::Cluster && response.is_some() {
+            self.warm_endpoints();
+        }
+        response
+    }
+
+    fn compose_removals(&mut self, type_url: TypeUrl) -> Option<Response> {
+        if !self.may_remove() || !self.types[type_url.index()].may_send() {
+            return None;
+        }
+        let nonce = self.nonces.next();
+        let target = self.target.resources(type_url);
+        let state = &mut self.types[type_url.index()];
+        match self.variant {
+            Variant::Sotw => sotw::compose_removals(state, target, nonce),
+            Variant::Delta => delta::compose_removals(state, target, nonce),
+        }
+    }
+
+    /// Whether clusters and endpoints may go: no listener or route of the client can still name them.
+    fn may_remove(&self) -> bool {
+        [TypeUrl::Listener, TypeUrl::Route].into_iter().all(|t| {
+            let state = &self.types[t.index()];
+            let target = self.target.resources(t);
+            !state.is_subscribed() || (state.is_quiet(target) && !state.is_behind(target))
+        })
+    }
+
+    /// Answer EDS again for the clusters just sent: Envoy warms a changed cluster by waiting for its
+    /// endpoints, changed or not, and does not always ask.
+    /// <https://github.com/envoyproxy/envoy/issues/13009>, <https://github.com/envoyproxy/envoy/issues/33607>
+    fn warm_endpoints(&mut self) {
+        let names = self.types[TypeUrl::Cluster.index()].references_in_flight();
+        self.types[TypeUrl::Endpoint.index()].ask_again(names);
+    }
+}
+
+fn read_type(type_url: &str, n_names: usize) -> Result<Option<TypeUrl>, SessionError> {
+    if type_url.is_empty() {
+        return Err(SessionError::NoTypeUrl);
+    }
+    let Some(type_url) = TypeUrl::find(type_url) else {
+        return Ok(None);
+    };
+    if n_names > MAX_NAMES_PER_REQUEST {
+        return Err(SessionError::TooManyNames {
+            count: n_names,
+            type_url,
+        });
+    }
+    Ok(Some(type_url))
+}
+
+/// The client's words in a NACK, cut to a length that a log and a page can bear.
+fn rejection(type_url: TypeUrl, version: Version, error: &Status) -> Rejection {
+    const MAX_MESSAGE_CHARS: usize = 2000;
+    let message = error.message.chars().take(MAX_MESSAGE_CHARS).collect();
+    Rejection {
+        type_url,
+        version,
+        code: error.code,
+        message,
+    }
+}

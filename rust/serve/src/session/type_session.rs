@@ -1,0 +1,400 @@
+//! One stream's state of one resource type.
+//!
+//! What the client holds is a reference (the lists last sent) and the exceptions to it, each of them
+//! small and mostly empty: names asked for, kept back, or rejected.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use navarch_encode::{EncodedResource, ResourceList, Resources, Version};
+use navarch_envoy::TypeUrl;
+use navarch_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use navarch_envoy::google::rpc::Status;
+
+use super::nonce::Nonce;
+use super::selection::Selection;
+use super::subscription::{Changes, Subscription};
+use super::{Outcome, Rejection, TypeStatus, Variant, rejection};
+
+#[derive(Debug)]
+struct InFlight {
+    version: Version,
+    selection: Selection,
+    /// It answers names that the client waits for.
+    is_awaited: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct TypeSession {
+    pub(super) type_url: TypeUrl,
+    pub(super) subscription: Option<Subscription>,
+    /// What the client was led to, but for the exceptions below.
+    pub(super) sent: Resources,
+    /// An answer is due even if it is empty.
+    pub(super) is_first: bool,
+    /// Names to be answered even if unchanged.
+    pub(super) asked: BTreeSet<Arc<str>>,
+    /// Versions that the client brought along (`initial_resource_versions`), until the first response.
+    pub(super) known: Option<BTreeMap<String, Option<Version>>>,
+    /// The version that the client says it has (state of the world), until the first response.
+    pub(super) claimed_version: String,
+    /// Resources that are gone and not yet told, with the versions that the client holds (delta).
+    pub(super) withheld: BTreeMap<Arc<str>, Version>,
+    /// Resources that are gone and still sent (state of the world).
+    pub(super) retained: Vec<Arc<EncodedResource>>,
+    /// Parts of a rejected response, to be sent apart so that one bad resource keeps no other back.
+    isolated: VecDeque<Vec<Arc<str>>>,
+    /// Resources rejected alone: not sent again in that version.
+    refused: BTreeMap<Arc<str>, Version>,
+    /// The response rejected last, until a later one is accepted.
+    rejected: Option<Selection>,
+    in_flight: Option<InFlight>,
+    latest_nonce: Option<Nonce>,
+    sent_version: Option<Version>,
+    accepted: Option<Version>,
+    rejection: Option<Rejection>,
+}
+
+impl TypeSession {
+    pub(super) fn new(type_url: TypeUrl) -> Self {
+        Self {
+            type_url,
+            subscription: None,
+            sent: nothing(),
+            is_first: false,
+            asked: BTreeSet::new(),
+            known: None,
+            claimed_version: String::new(),
+            withheld: BTreeMap::new(),
+            retained: Vec::new(),
+            isolated: VecDeque::new(),
+            refused: BTreeMap::new(),
+            rejected: None,
+            in_flight: None,
+            latest_nonce: None,
+            sent_version: None,
+            accepted: None,
+            rejection: None,
+        }
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscription.is_some()
+    }
+
+    pub(super) fn latest_nonce(&self) -> Option<Nonce> {
+        self.latest_nonce
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Whether the client waits for names: asked for and not yet sent, or sent and not yet accepted.
+    pub(super) fn is_warming(&self) -> bool {
+        self.must_answer() || self.in_flight.as_ref().is_some_and(|f| f.is_awaited)
+    }
+
+    pub(super) fn must_answer(&self) -> bool {
+        self.is_first || !self.asked.is_empty()
+    }
+
+    pub(super) fn may_send(&self) -> bool {
+        self.is_subscribed() && !self.is_in_flight()
+    }
+
+    /// Whether the client keeps older resources in use because it rejected those of `target`.
+    pub(super) fn is_behind(&self, target: &Resources) -> bool {
+        let rejected = self.rejected.iter().flat_map(Selection::resources);
+        let refused = self.refused.iter();
+        let mut standing = rejected.map(|r| (&r.name, &r.version)).chain(refused);
+        standing.any(|(name, version)| {
+            self.covers(name) && target.find(name).is_some_and(|r| r.version == *version)
+        })
+    }
+
+    /// Whether the client was told all of `target` and has answered.
+    pub(super) fn is_quiet(&self, target: &Resources) -> bool {
+        self.in_flight.is_none()
+            && !self.must_answer()
+            && self.isolated.is_empty()
+            && self.withheld.is_empty()
+            && self.retained.is_empty()
+            && self.sent.is_same(target)
+    }
+
+    pub(super) fn status(&self) -> TypeStatus {
+        TypeStatus {
+            type_url: self.type_url,
+            sent: self.sent_version,
+            accepted: self.accepted,
+            rejection: self.rejection.clone(),
+        }
+    }
+
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.subscription.as_ref().is_some_and(|s| s.covers(name))
+    }
+
+    /// Begin, or begin anew: nothing of before counts.
+    pub(super) fn start(&mut self, subscription: Subscription) {
+        let accepted = self.accepted;
+        *self = Self {
+            latest_nonce: self.latest_nonce,
+            ..Self::new(self.type_url)
+        };
+        self.accepted = accepted;
+        self.subscription = Some(subscription);
+        self.is_first = true;
+    }
+
+    /// Note what a later request changed.
+    pub(super) fn note(&mut self, changes: Changes) {
+        for name in &changes.dropped {
+            self.asked.remove(name);
+            self.withheld.remove(name);
+            self.refused.remove(name);
+        }
+        if changes.is_wildcard_again {
+            self.sent = nothing();
+            self.is_first = true;
+        } else if changes.is_wildcard_new {
+            // Of all that is asked for now, the client holds what it had asked for by name.
+            let names = self.subscription.iter().flat_map(|s| s.names());
+            let held = names.filter(|n| !changes.asked.contains(*n) && !self.asked.contains(*n));
+            let held = held.filter_map(|n| self.sent.find(n));
+            self.known = Some(
+                held.map(|r| (r.name.as_ref().to_owned(), Some(r.version)))
+                    .collect(),
+            );
+            self.is_first = true;
+        }
+        self.asked.extend(changes.asked);
+    }
+
+    /// Have names answered again, as far as the client asks for them.
+    pub(super) fn ask_again(&mut self, names: Vec<Arc<str>>) {
+        let covered = names
+            .into_iter()
+            .filter(|n| self.covers(n))
+            .collect::<Vec<_>>();
+        if !self.is_first {
+            self.asked.extend(covered);
+        }
+    }
+
+    /// The client's answer to the response in flight; `None` if there is none.
+    pub(super) fn take_answer(&mut self, error: Option<&Status>) -> Option<Outcome> {
+        let in_flight = self.in_flight.take()?;
+        let Some(error) = error else {
+            self.accepted = Some(in_flight.version);
+            self.rejected = None;
+            if self.refused.is_empty() {
+                self.rejection = None;
+            }
+            return Some(Outcome::Accepted(self.type_url));
+        };
+        let rejection = rejection(self.type_url, in_flight.version, error);
+        self.rejection = Some(rejection.clone());
+        self.isolate(&in_flight.selection);
+        self.rejected = Some(in_flight.selection);
+        Some(Outcome::Rejected(rejection))
+    }
+
+    /// After a rejection, send the halves of the response apart until the culprit is alone.
+    ///
+    /// Envoy applies the good clusters and listeners of a rejected response, but drops its route
+    /// configurations and endpoints from the first bad one on.
+    fn isolate(&mut self, selection: &Selection) {
+        if matches!(
+            self.type_url,
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::NameTable
+        ) {
+            return;
+        }
+        let resources: Vec<_> = selection.resources().collect();
+        match resources.as_slice() {
+            [] => {}
+            [culprit] => {
+                self.refused
+                    .insert(Arc::clone(&culprit.name), culprit.version);
+            }
+            many => {
+                let (first, second) = many.split_at(many.len() / 2);
+                for half in [second, first] {
+                    let names = half.iter().map(|r| Arc::clone(&r.name)).collect();
+                    self.isolated.push_front(names);
+                }
+            }
+        }
+    }
+
+    /// What is to be sent next, if anything. Afterwards the client counts as led to `target`.
+    pub(super) fn select(&mut self, target: &Resources, variant: Variant) -> Option<Selection> {
+        let was_first = self.is_first;
+        let mut missing: Vec<Arc<str>> = Vec::new();
+        if was_first && let Some(subscription) = &self.subscription {
+            let names = subscription.names().iter();
+            missing.extend(names.filter(|n| target.find(n).is_none()).cloned());
+        }
+        let mut selection = match self.known.take() {
+            Some(known) => self.select_unknown(&known, target),
+            None => self.select_changed(target),
+        };
+        for name in std::mem::take(&mut self.asked) {
+            self.isolated
+                .iter_mut()
+                .for_each(|names| names.retain(|n| *n != name));
+            match target.find(&name) {
+                Some(resource) if !selection.contains(&name) => {
+                    selection.picked.push(Arc::clone(resource));
+                }
+                Some(_) => {}
+                None => missing.push(name),
+            }
+        }
+        match variant {
+            Variant::Delta => selection.absent = missing,
+            // Envoy keeps a cluster out of use until its endpoints are answered, so names without
+            // endpoints get an empty assignment, as Istio does.
+            Variant::Sotw if self.type_url == TypeUrl::Endpoint => {
+                selection
+                    .picked
+                    .extend(missing.iter().map(|name| empty_endpoints(name)));
+            }
+            Variant::Sotw => {}
+        }
+        selection
+            .removed
+            .retain(|name| !selection.absent.contains(name));
+        self.withheld.retain(|name, _| target.find(name).is_none());
+        self.sent = target.clone();
+        self.is_first = false;
+        (was_first || !selection.is_empty()).then_some(selection)
+    }
+
+    /// Send whole what was to be sent in parts.
+    pub(super) fn forget_parts(&mut self) {
+        self.isolated.clear();
+        self.refused.clear();
+    }
+
+    /// The next part of a rejected response, in the versions of `target`.
+    pub(super) fn select_isolated(&mut self, target: &Resources) -> Option<Selection> {
+        while let Some(names) = self.isolated.pop_front() {
+            let names = names.iter().filter(|n| self.covers(n));
+            let picked: Vec<_> = names.filter_map(|n| target.find(n)).cloned().collect();
+            if !picked.is_empty() {
+                return Some(Selection {
+                    picked,
+                    ..Selection::default()
+                });
+            }
+        }
+        None
+    }
+
+    /// What differs from the versions that the client brought along.
+    fn select_unknown(
+        &self,
+        known: &BTreeMap<String, Option<Version>>,
+        target: &Resources,
+    ) -> Selection {
+        let is_new = |r: &&Arc<EncodedResource>| {
+            self.covers(&r.name) && known.get(&*r.name).copied().flatten() != Some(r.version)
+        };
+        let gone = known
+            .keys()
+            .filter(|n| self.covers(n) && target.find(n).is_none());
+        Selection {
+            picked: target.iter().filter(is_new).cloned().collect(),
+            removed: gone.map(|n| n.as_str().into()).collect(),
+            ..Selection::default()
+        }
+    }
+
+    /// What changed since the lists last sent.
+    fn select_changed(&mut self, target: &Resources) -> Selection {
+        let mut selection = Selection::default();
+        if self.sent.is_same(target) {
+            return selection;
+        }
+        let still = |n: &Arc<str>, v: &Version| target.find(n).is_some_and(|r| r.version == *v);
+        self.refused.retain(|name, version| still(name, version));
+        let shared = target.shared.diff_from(&self.sent.shared);
+        let own = target.own.diff_from(&self.sent.own);
+        for (diff, other) in [(&shared, &own), (&own, &shared)] {
+            let is_moved = |r: &EncodedResource| {
+                other.removed.binary_search(&r.name).is_ok()
+                    && self
+                        .sent
+                        .find(&r.name)
+                        .is_some_and(|old| old.version == r.version)
+            };
+            let is_wanted = |r: &&Arc<EncodedResource>| {
+                self.covers(&r.name)
+                    && !self.is_excepted(r)
+                    && !is_moved(r)
+                    && self.withheld.get(&r.name) != Some(&r.version)
+            };
+            let n_wanted = diff.changed.iter().filter(is_wanted).count();
+            if n_wanted == diff.changed.len() {
+                selection.whole.push(Arc::clone(diff));
+            } else {
+                selection
+                    .picked
+                    .extend(diff.changed.iter().filter(is_wanted).cloned());
+            }
+            let gone = diff.removed.iter();
+            let gone = gone.filter(|n| self.covers(n) && target.find(n).is_none());
+            selection.removed.extend(gone.cloned());
+        }
+        selection
+    }
+
+    fn is_excepted(&self, resource: &EncodedResource) -> bool {
+        self.refused.get(&resource.name) == Some(&resource.version)
+            || self.isolated.iter().flatten().any(|n| *n == resource.name)
+    }
+
+    /// Note a response as sent and waiting for its answer.
+    pub(super) fn put_in_flight(
+        &mut self,
+        nonce: Nonce,
+        version: Version,
+        selection: Selection,
+        is_awaited: bool,
+    ) {
+        self.latest_nonce = Some(nonce);
+        self.sent_version = Some(version);
+        self.in_flight = Some(InFlight {
+            version,
+            selection,
+            is_awaited,
+        });
+    }
+
+    /// The names that the resources in flight make the client ask for.
+    pub(super) fn references_in_flight(&self) -> Vec<Arc<str>> {
+        let resources = self.in_flight.iter().flat_map(|f| f.selection.resources());
+        resources
+            .flat_map(|r| r.references.iter().cloned())
+            .collect()
+    }
+}
+
+fn nothing() -> Resources {
+    static EMPTY: std::sync::OnceLock<Arc<ResourceList>> = std::sync::OnceLock::new();
+    let empty = EMPTY.get_or_init(ResourceList::empty);
+    Resources {
+        shared: Arc::clone(empty),
+        own: Arc::clone(empty),
+    }
+}
+
+fn empty_endpoints(name: &str) -> Arc<EncodedResource> {
+    Arc::new(EncodedResource::encode(&ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        ..ClusterLoadAssignment::default()
+    }))
+}
