@@ -1,0 +1,87 @@
+"""The mesh changes under load: rules, pods, and navarch itself."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import meshes
+
+if TYPE_CHECKING:
+    from tests.lab.lab import Lab
+
+pytestmark = [pytest.mark.lab, pytest.mark.extension, pytest.mark.envoy, pytest.mark.timeout(120)]
+
+# A program that RE2 compiles and Istio's admission lets pass, but that is over Envoy's limit of
+# re2.max_program_size.error_level: https://www.envoyproxy.io/docs/envoy/latest/api-v3/type/matcher/v3/regex.proto
+TOO_LARGE_REGEX = r"(\p{L}{1000}){5}"
+
+
+def test_a_rule_changes_without_a_failure(lab: Lab) -> None:
+    """A new rule is in force within a second, without a restart and without a failed request."""
+    with lab.load("reviews") as replies:
+        lab.wait(lambda: len(replies) > 100, "load")
+        lab.write("reviews.yaml", meshes.canary(0, 100))
+        seconds = lab.wait(lambda: replies[-1].rule == "0-100", "the new rule answers")
+        time.sleep(0.5)
+        n_before = len(replies)
+        lab.wait(lambda: len(replies) > n_before + 100, "load")
+    assert {r.status for r in replies} == {200}
+    assert {(r.pod, r.rule) for r in replies[n_before:]} == {("reviews-v2", "0-100")}
+    assert seconds < 1.5
+
+
+def test_a_pod_goes_away_without_a_failure(lab: Lab) -> None:
+    """Once a pod has left its EndpointSlice it may die: no request fails before, during or after it."""
+    with lab.load("details") as replies:
+        lab.wait(lambda: {r.pod for r in replies} == {"details-1", "details-2"}, "both answer")
+        lab.write("details-endpoints.yaml", meshes.endpoint_slice("details", ("details-2",)))
+        lab.wait(lambda: {r.pod for r in replies[-100:]} == {"details-1"}, "one answers")
+        lab.kill_pod("details-2")
+        n_before = len(replies)
+        lab.wait(lambda: len(replies) > n_before + 300, "load")
+        lab.start_pod("details-2")
+        lab.wait(lambda: lab.is_live("details-2"), "the pod is back")
+        lab.write("details-endpoints.yaml", meshes.endpoint_slice("details"))
+        lab.wait(lambda: "details-2" in {r.pod for r in replies[-100:]}, "both answer again")
+    assert Counter((r.status, r.body if r.status != 200 else "") for r in replies) == {
+        (200, ""): len(replies)
+    }
+    assert {r.pod for r in replies[n_before : n_before + 300]} == {"details-1"}
+
+
+def test_what_envoy_refuses_stops_nothing_else(lab: Lab) -> None:
+    """A NACK is seen; the old rule holds, all other rules go on, and a mended one is taken."""
+    n_rejects = lab.metric("pilot_total_xds_rejects")
+    refused = meshes.canary(50, 50)
+    refused[0]["spec"]["http"][0]["match"] = [{"uri": {"regex": TOO_LARGE_REGEX}}]
+    lab.write("reviews.yaml", refused)
+    lab.wait(lambda: lab.metric("pilot_total_xds_rejects") > n_rejects, "the NACK is counted")
+    lab.wait(lambda: "regex" in lab.ask_navarch("/debug/syncz").body, "the NACK is shown")
+    assert {(r.status, r.rule) for r in lab.get_many("reviews", 50)} == {(200, "90-10")}
+    lab.write("details.yaml", meshes.plain("details", "changed"))
+    lab.wait(lambda: lab.get("details").rule == "changed", "another route configuration goes on")
+    lab.write("ledger.yaml", meshes.tcp_virtual_service("ledger", "v2"))
+    lab.wait(lambda: lab.talk("ledger")[0] == "ledger-2", "listeners go on")
+    lab.write("reviews.yaml", meshes.canary(30, 70))
+    lab.wait(lambda: lab.get("reviews").rule == "30-70", "the mended rule is in force")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_navarch_may_be_away(lab: Lab, number: signal.Signals) -> None:
+    """While navarch is away traffic goes on by the last rules; back again, it brings what has changed meanwhile."""
+    with lab.load("reviews", n_clients=1) as replies:
+        code = lab.stop_navarch(number)
+        assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+        lab.write("reviews.yaml", meshes.canary(20, 80))
+        n_before = len(replies)
+        lab.wait(lambda: len(replies) > n_before + 50, "traffic without navarch")
+        assert {r.rule for r in replies} == {"90-10"}
+        lab.start_navarch()
+        lab.wait(lambda: replies[-1].rule == "20-80", "the new rule", seconds=40)
+    assert {r.status for r in replies} == {200}
+    lab.wait(lambda: len(lab.sync_status()) == len(meshes.PODS), "all are back", seconds=40)
