@@ -213,13 +213,12 @@ def _read_by_kind(kind: Kind, raw: records.RawObject, found: faults.Faults) -> b
     body = raw.body if isinstance(raw.body, dict) else dict(raw.body)
     if body.get("apiVersion") not in kind.api_versions:
         versions = " or ".join(kind.api_versions)
-        found.add(
-            ("apiVersion",), "unknown-version", f"must be {versions} for a {kind.written_kind}"
-        )
+        message = f"must be {versions} for a {kind.written_kind}"
+        found.add(("apiVersion",), "unknown-version", message)
+        found.hide(("apiVersion",))
     if body.get("kind") != kind.written_kind:
         found.add(("kind",), "unknown-kind", f"must be {kind.written_kind}")
-    found.hide(("apiVersion",))
-    found.hide(("kind",))
+        found.hide(("kind",))
     model: Any = reading.read_model(kind.model, body, (), found)
     if model is None:
         return b""

@@ -16,7 +16,7 @@ Found = set[tuple[str, str]]
 """Faults as (field path, code)."""
 
 
-def mk_raw(kind: str, spec: object = None, **parts: object) -> records.RawObject:
+def mk_raw(kind: str, spec: object = None, /, **parts: object) -> records.RawObject:
     """An object named `it` in the namespace shop; `parts` replaces or adds top-level fields."""
     entry = registry.KINDS[kind]
     metadata: dict[str, Any] = {"name": "it", "namespace": "shop"}
@@ -31,18 +31,18 @@ def mk_raw(kind: str, spec: object = None, **parts: object) -> records.RawObject
     return records.RawObject(records.SourceKey(kind, namespace, "it"), body, ORIGIN)
 
 
-def read_payload(kind: str, spec: object = None, **parts: object) -> dict[str, Any]:
+def read_payload(kind: str, spec: object = None, /, **parts: object) -> dict[str, Any]:
     """The payload of an object that is right."""
     value: dict[str, Any] = json.loads(registry.read(mk_raw(kind, spec, **parts)).payload)
     return value
 
 
-def read_spec(kind: str, spec: object = None, **parts: object) -> Any:
+def read_spec(kind: str, spec: object = None, /, **parts: object) -> Any:
     """The spec in the payload of an object that is right."""
     return read_payload(kind, spec, **parts)["spec"]
 
 
-def find_faults(kind: str, spec: object = None, **parts: object) -> Found:
+def find_faults(kind: str, spec: object = None, /, **parts: object) -> Found:
     """The faults of an object; none if it is right."""
     try:
         registry.read(mk_raw(kind, spec, **parts))

@@ -170,7 +170,8 @@ def _check_all_egress(listeners: tuple[EgressListener, ...], found: faults.Fault
         _check_egress_port(listener, listener.port, at, found)
         if listener.port.number:
             _check_distinct(listener.port.number, ports, (*at, "port", "number"), found)
-        elif listener.bind in sockets:
+            continue
+        if listener.bind in sockets:
             found.add((*at, "bind"), "duplicate", f"repeats the socket {listener.bind!r}")
         sockets.add(listener.bind)
 

@@ -15,6 +15,14 @@ def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
         TypeError: It has something that is no JSON value.
         RecursionError: It is nested too deeply.
     """
+    try:
+        return _encode_sorted(value)
+    except TypeError:
+        # Keys of several types have no order.
+        return _encode_sorted(with_text_keys(value))
+
+
+def _encode_sorted(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     text = json.dumps(
         value,
         sort_keys=True,
@@ -24,6 +32,21 @@ def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
         default=_encode_other,
     )
     return text.encode()
+
+
+def with_text_keys(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Turn keys that YAML reads as numbers or booleans into text, as JSON has them."""
+    if isinstance(value, dict):
+        return {_key_text(key): with_text_keys(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [with_text_keys(child) for child in value]
+    return value
+
+
+def _key_text(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    return json.dumps(key) if isinstance(key, bool | int | float | None) else str(key)
 
 
 def _encode_other(value: object) -> str:

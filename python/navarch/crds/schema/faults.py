@@ -49,8 +49,13 @@ class Faults:
         self._n_untold = 0
 
     def add(self, at: Path, code: str, message: str) -> None:
-        """Note a fault, unless it lies on the way to a hidden part, or below one."""
-        if any(at == hidden[: len(at)] or hidden == at[: len(hidden)] for hidden in self._hidden):
+        """Note a fault, unless it lies on the way to a hidden part, or below one.
+
+        A fault of the whole object, whose path is (), is always told.
+        """
+        if at and any(
+            at == hidden[: len(at)] or hidden == at[: len(hidden)] for hidden in self._hidden
+        ):
             return
         if len(self._found) < MAX_FAULTS:
             self._found.append(Fault(at, code, message))

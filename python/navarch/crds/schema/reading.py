@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import pydantic
 
-from navarch.crds.schema import faults, message
+from navarch.crds.schema import canonical, faults, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,7 +97,7 @@ def read_settings(
 def _read_faulty(
     model: type[M], value: object, error: pydantic.ValidationError, at: Path, faults: Faults
 ) -> M | None:
-    value = _with_text_keys(copy.deepcopy(value))
+    value = canonical.with_text_keys(copy.deepcopy(value))
     for _ in range(_MAX_MENDING_ROUNDS):
         try:
             return model.model_validate(value)
@@ -128,21 +128,6 @@ def _read_rest(
         return None
 
 
-def _with_text_keys(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Turn keys that YAML reads as numbers or booleans into text, as JSON has them."""
-    if isinstance(value, dict):
-        return {_key_text(key): _with_text_keys(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_with_text_keys(child) for child in value]
-    return value
-
-
-def _key_text(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    return json.dumps(key) if isinstance(key, bool | int | float | None) else str(key)
-
-
 def _find_holder(value: Any, loc: Path) -> Any:  # noqa: ANN401 - any JSON value
     """Return the object or list that holds the last part of a path, or None."""
     for part in loc[:-1]:
@@ -156,9 +141,11 @@ def _find_holder(value: Any, loc: Path) -> Any:  # noqa: ANN401 - any JSON value
 def _mend(model: type[message.Message], value: object, details: list[ErrorDetails]) -> bool:
     """Apply protobuf's JSON leniencies where they explain a fault; tell whether anything changed.
 
-    null means absent; numbers may come as strings, and whole numbers as 80.0.
+    null means absent; numbers may come as strings, and whole numbers as 80.0 (not for Kubernetes' own kinds, which
+    pass as they are, so that what is read here must be what the core reads).
     """
     is_changed = False
+    takes_any_number = not issubclass(model, message.LenientMessage)
     for detail in details:
         holder = _find_holder(value, detail["loc"])
         if not detail["loc"] or not isinstance(holder, dict | list):
@@ -169,7 +156,7 @@ def _mend(model: type[message.Message], value: object, details: list[ErrorDetail
             if isinstance(holder, dict) and _is_field(model, detail["loc"]):
                 is_changed = holder.pop(last, 0) is None or is_changed
             continue
-        number = _number_in(detail["type"], given)
+        number = _number_in(detail["type"], given) if takes_any_number else None
         if number is not None:
             holder[last] = number
             is_changed = True

@@ -140,7 +140,7 @@ class CorsPolicy(message.Message):
     allow_methods: message.Listed[str] = ()
     allow_headers: message.Listed[str] = ()
     expose_headers: message.Listed[str] = ()
-    max_age: message.Duration | None = None
+    max_age: message.PositiveDuration | None = None
     allow_credentials: bool | None = None
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
 
@@ -155,7 +155,7 @@ class HttpRoute(message.Message):
     direct_response: DirectResponse | None = None
     delegate: Delegate | None = None
     rewrite: Rewrite | None = None
-    timeout: message.Duration | None = None
+    timeout: message.PositiveDuration | None = None
     retries: traffic.HttpRetry | None = None
     fault: Fault | None = None
     mirror: matching.Destination | None = None
