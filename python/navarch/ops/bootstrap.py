@@ -15,6 +15,8 @@ CLUSTER: Final = "xds-grpc"
 PROXY_TYPES: Final = ("sidecar", "router")
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _N_CONNECTIONS: Final = 100_000
+# Envoy's own limit of 100 refuses as little as [0-9a-f]{64}; this one is that of Istio's bootstrap.
+_REGEX_PROGRAM_SIZE: Final = 32_768
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,7 +92,10 @@ def build_bootstrap(plan: Plan) -> dict[str, Any]:
             "layers": [
                 {
                     "name": "navarch",
-                    "static_layer": {"overload.global_downstream_max_connections": _N_CONNECTIONS},
+                    "static_layer": {
+                        "overload.global_downstream_max_connections": _N_CONNECTIONS,
+                        "re2.max_program_size.error_level": _REGEX_PROGRAM_SIZE,
+                    },
                 }
             ]
         },
