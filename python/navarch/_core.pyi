@@ -30,13 +30,19 @@ class Core:
     """One mesh: its state, its translation, and once `serve` was called its ADS server."""
 
     def __new__(cls, options_json: bytes) -> Core:
-        """Make an empty mesh; `{"domain_suffix": "cluster.local"}` are all options with their defaults."""
+        """Make an empty mesh.
+
+        `{"domain_suffix": "cluster.local", "cluster_id": "Kubernetes"}` are all options with their defaults.
+        """
 
     def apply(self, changes: list[_Change]) -> list[_Diagnostic]:
         """Apply a batch as one; return what in it could not be decoded (the last good version stays)."""
 
     def translate(self, node_json: bytes) -> dict[str, list[str]]:
         """Return all resources of one proxy as protobuf JSON, by `clusters`, `endpoints`, `listeners`, …."""
+
+    def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
+        """Return what translating for one proxy has to say of the objects it is made from."""
 
     def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
         """Return what translating for one proxy has to say of the objects it is made from."""

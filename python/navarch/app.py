@@ -35,7 +35,7 @@ class App:
         make_core: Callable[[core.Options], core.Core] = core.Core,
     ) -> None:
         self._told = told
-        self._core = make_core(core.Options(domain_suffix=told.domain_suffix))
+        self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
         self._sources: list[base.Source] = [source.FileSource(told.config_dirs, reader.catalog())]
         if told.mesh_config is not None:
             self._sources.append(mesh_config.MeshConfigSource(told.mesh_config))
@@ -70,7 +70,8 @@ class App:
                 if stop.is_set():
                     return
             # Proxies are let in when the whole mesh is known: half of one would take the rest from them.
-            grpc_address = self._core.serve(str(self._told.grpc_address))
+            wanted = self._told.grpc_address.resolve("--grpc-address")
+            grpc_address = self._core.serve(str(wanted))
             self._is_serving.set()
             _log.info("ADS on %s, HTTP on %s", grpc_address, web.address)
             if started is not None:

@@ -85,6 +85,13 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     help="DNS domain of the cluster.",
 )
 @click.option(
+    "--cluster-id",
+    default="Kubernetes",
+    show_default=True,
+    envvar="NAVARCH_CLUSTER_ID",
+    help="Name of the cluster, as its proxies' metadata has it.",
+)
+@click.option(
     "--drain-seconds",
     type=click.FloatRange(0, 3600),
     default=5.0,
@@ -164,7 +171,9 @@ def translate(  # noqa: PLR0917  click passes each by its name
         raise click.UsageError("give -f INPUT and --node NODE, or --cases DIR and --out OUT")
     mesh = offline.Mesh(offline.Input(paths, mesh_config))
     _print_faults(mesh.diagnostics)
-    rendered = offline.render_json(mesh.translate(offline.read_node(node)))
+    told = offline.read_node(node)
+    rendered = offline.render_json(mesh.translate(told))
+    _print_faults(mesh.diagnose(told))
     click.echo(_format(json.loads(rendered), output), nl=False)
 
 
@@ -212,7 +221,7 @@ def validate(paths: tuple[Path, ...], mesh_config: Path | None) -> None:
     if n_errors:
         click.echo(f"{n_errors} faults, {mesh.n_objects} objects in force", err=True)
         sys.exit(1)
-    click.echo(f"{mesh.n_objects} objects, no faults")
+    click.echo(f"{mesh.n_objects} {'object' if mesh.n_objects == 1 else 'objects'}, no faults")
 
 
 def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -21,6 +21,7 @@ class Options:
     """What the core is told once, at its making."""
 
     domain_suffix: str = "cluster.local"
+    cluster_id: str = "Kubernetes"
 
 
 class Core:
@@ -45,6 +46,11 @@ class Core:
         """Return all resources of one proxy, as protobuf JSON, by type (`clusters`, `listeners`, …)."""
         with _wrapped():
             return self._core.translate(node_json)
+
+    def diagnose(self, node_json: bytes) -> list[records.Diagnostic]:
+        """Return what translating for one proxy has to say of the objects it is made from."""
+        with _wrapped():
+            return [_diagnostic(row) for row in self._core.diagnose(node_json)]
 
     def diagnose(self, node_json: bytes) -> list[records.Diagnostic]:
         """Return what translating for one proxy has to say of the objects it is made from."""

@@ -73,19 +73,24 @@ class Mesh:
         made = self.core.translate(json.dumps(node).encode())
         return {name: made.get(name, []) for name in TYPES}
 
+    def diagnose(self, node: dict[str, Any]) -> list[records.Diagnostic]:
+        """Return what translating for a proxy has to say of the objects."""
+        faults = []
+        for fault in self.core.diagnose(json.dumps(node).encode()):
+            place = self._merged.find_origin(fault.key) if fault.key else None
+            faults.append(locate.locate(dataclasses.replace(fault, origin=place)))
+        return faults
+
     def check_translation(self) -> list[records.Diagnostic]:
-        """Translate for a sidecar of each namespace and a router of each gateway; return what comes up."""
-        faults: dict[records.Diagnostic, None] = {}
+        """Diagnose for a sidecar of each namespace and a router of each gateway."""
+        faults: list[records.Diagnostic] = []
         for node in self._nodes():
             try:
-                found = self.core.diagnose(json.dumps(node).encode())
+                faults += self.diagnose(node)
             except errors.CoreError as error:
                 message = f"can't be translated for {node['id']}: {error}; please report it"
-                found = [records.Diagnostic("translation-failed", message)]
-            for fault in found:
-                place = self._merged.find_origin(fault.key) if fault.key else None
-                faults[locate.locate(dataclasses.replace(fault, origin=place))] = None
-        return list(faults)
+                faults.append(records.Diagnostic("translation-failed", message))
+        return faults
 
     def _nodes(self) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()

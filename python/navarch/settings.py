@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from typing import TYPE_CHECKING
 
 from navarch import errors
@@ -38,6 +39,18 @@ class Address:
             raise errors.SettingsError(f"{flag} {text!r}: put an IPv6 address in [brackets]")
         return cls(bare or "0.0.0.0", int(port))  # noqa: S104  asked for by leaving the host out
 
+    def resolve(self, flag: str) -> Address:
+        """Return the numeric address of a host that is a name.
+
+        Raises:
+            errors.SettingsError: The name is unknown.
+        """
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise errors.SettingsError(f"{flag} {self}: {error.strerror}") from error
+        return Address(str(found[0][4][0]), self.port)
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
@@ -53,6 +66,7 @@ class Settings:
         grpc_address: Where ADS is served, in plaintext.
         http_address: Where readiness, metrics and debugging are served.
         domain_suffix: The cluster's DNS domain.
+        cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
         log_level: Name of the lowest level that is logged.
     """
@@ -62,6 +76,7 @@ class Settings:
     grpc_address: Address = Address("127.0.0.1", 15010)
     http_address: Address = Address("127.0.0.1", 8080)
     domain_suffix: str = "cluster.local"
+    cluster_id: str = "Kubernetes"
     drain_seconds: float = 5.0
     log_level: str = "INFO"
 
