@@ -44,9 +44,6 @@ class Core:
     def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
         """Return what translating for one proxy has to say of the objects it is made from."""
 
-    def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
-        """Return what translating for one proxy has to say of the objects it is made from."""
-
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server on threads of its own; return the address with the port that was bound."""
 

@@ -52,11 +52,6 @@ class Core:
         with _wrapped():
             return [_diagnostic(row) for row in self._core.diagnose(node_json)]
 
-    def diagnose(self, node_json: bytes) -> list[records.Diagnostic]:
-        """Return what translating for one proxy has to say of the objects it is made from."""
-        with _wrapped():
-            return [_diagnostic(row) for row in self._core.diagnose(node_json)]
-
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server; return the address that was bound, with its port.
 
