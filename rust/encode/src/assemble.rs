@@ -58,6 +58,8 @@ pub fn assemble_group(cache: &ResourceCache, mesh: &MeshSnapshot, scope: &ProxyS
         let (listener, faults) = lds::build_listener(inputs);
         (Some(listener), faults)
     });
+    let conflicts = rds::gateway_conflicts(mesh, scope, targets);
+    made.diagnostics.extend(conflicts);
     let routes = rds::route_inputs(mesh, scope, targets, &names);
     made.add(cache, routes, |inputs| {
         let (routes, faults) = rds::build_route_configuration(inputs);

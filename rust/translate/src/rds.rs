@@ -26,6 +26,9 @@ mod sidecar;
 mod string_match;
 mod virtual_host;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,7 +36,9 @@ use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_model::{Diagnostic, HttpRetry, ProxyKind};
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
 
-pub use gateway_merge::{GatewayServer, MergedGateway, ServerPort, merge_gateways};
+pub use gateway_merge::{
+    GatewayConflict, GatewayServer, MergedGateway, ServerPort, merge_gateways,
+};
 pub use inbound::{InboundRouteInputs, inbound_route_configuration};
 pub use inputs::{
     DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
@@ -63,6 +68,23 @@ pub fn route_inputs(
             names.iter().map(|name| routes.of(name)).collect()
         }
     }
+}
+
+/// What is to be told of a router's Gateways: servers that are not in force, as others have their place.
+pub fn gateway_conflicts(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    targets: &[ServiceTarget],
+) -> Vec<Diagnostic> {
+    if scope.group.kind != ProxyKind::Router {
+        return Vec::new();
+    }
+    let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
+    merged
+        .conflicts
+        .iter()
+        .map(GatewayConflict::diagnostic)
+        .collect()
 }
 
 /// The route configuration, and what is to be told of the VirtualServices in it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use navarch_model::Service;
 use navarch_snapshot::NodeGroup;
 
-use crate::address::is_ipv6;
+use crate::address::{is_ip, is_ipv6};
 
 /// Who asks, as far as names depend on it.
 #[derive(Debug, Clone)]
@@ -56,7 +56,9 @@ pub(super) fn domains_of(service: &Service, port: Option<u32>, viewer: &Viewer) 
     for host in std::iter::once(&service.hostname).chain(aliases) {
         let host = host.as_str();
         push(&mut domains, host, port, false);
-        push(&mut domains, &format!("{host}."), port, true);
+        if !is_ip(host) {
+            push(&mut domains, &format!("{host}."), port, true);
+        }
         for short in short_names(host, &viewer.dns_domain) {
             push(&mut domains, &short, port, true);
         }

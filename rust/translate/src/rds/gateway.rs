@@ -15,6 +15,7 @@ use super::inputs::{
     VirtualServiceRoutes,
 };
 use super::route::has_routes;
+use super::selection::Precedence;
 use super::sidecar::{destinations_of, relevant_rule};
 
 /// Finds the inputs of a router's route configurations.
@@ -210,33 +211,19 @@ impl Draft {
     }
 }
 
-/// VirtualServices by Gateway: private ones first, then those exported to some namespaces, then the public
-/// (istio `push_context.go`, `VirtualServicesForGateway`).
+/// Visible VirtualServices by Gateway, in order of precedence.
 fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
-    let default = &scope.mesh_config.default_virtual_service_export_to;
-    let rank = |virtual_service: &VirtualService| {
-        let own = &virtual_service.spec.export_to;
-        let tokens = if own.is_empty() { default } else { own };
-        match &tokens[..] {
-            [] => 2,
-            tokens if tokens.iter().any(|token| token == "*") => 2,
-            [only] if only == "." || *only == virtual_service.metadata.namespace => 0,
-            _ => 1,
-        }
-    };
+    let precedence = Precedence::new(scope);
     let mut by_gateway: BTreeMap<&str, Vec<&Shared<VirtualService>>> = BTreeMap::new();
-    for virtual_service in scope
-        .egress
-        .iter()
-        .flat_map(|egress| &egress.virtual_services)
-    {
+    let egress = scope.egress.iter();
+    for virtual_service in egress.flat_map(|egress| &egress.virtual_services) {
         for gateway in &virtual_service.spec.gateways {
             let bound = by_gateway.entry(gateway).or_default();
             bound.push(virtual_service);
         }
     }
     for bound in by_gateway.values_mut() {
-        bound.sort_by_key(|virtual_service| rank(virtual_service));
+        bound.sort_by_key(|virtual_service| precedence.rank(virtual_service));
     }
     by_gateway
 }

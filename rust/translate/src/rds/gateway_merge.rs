@@ -52,7 +52,7 @@ pub struct MergedGateway {
     /// Servers by route configuration.
     pub routes: BTreeMap<Arc<str>, Vec<GatewayServer>>,
     /// Servers that are not in force, and why.
-    pub diagnostics: Vec<GatewayConflict>,
+    pub conflicts: Vec<GatewayConflict>,
 }
 
 /// A server that is not in force.
@@ -128,7 +128,7 @@ impl Merger {
             server: Shared::new(server),
         };
         if let Err(message) = self.place(entry) {
-            self.merged.diagnostics.push(GatewayConflict {
+            self.merged.conflicts.push(GatewayConflict {
                 gateway: name,
                 index,
                 message,
@@ -338,7 +338,7 @@ mod tests {
                 ("https.443.b.g.n", 1)
             ]
         );
-        let refused: Vec<_> = merged.diagnostics.iter().map(|d| d.index).collect();
+        let refused: Vec<_> = merged.conflicts.iter().map(|c| c.index).collect();
         assert_eq!(refused, [2, 5]);
     }
 

@@ -19,6 +19,8 @@ pub struct InboundRouteInputs {
     pub port: u32,
     /// The mesh's policy for inbound requests; `None` is Istio's default.
     pub default_retry: Option<HttpRetry>,
+    /// Whether the port speaks gRPC, whose clients retry themselves.
+    pub is_grpc: bool,
 }
 
 /// The route configuration of one inbound filter chain (istio httproute.go `buildSidecarInboundHTTPRouteConfig`).
@@ -31,7 +33,9 @@ pub fn inbound_route_configuration(inputs: &InboundRouteInputs) -> RouteConfigur
             grpc_timeout_header_max: Some(NO_TIMEOUT),
             grpc_timeout_header_offset: None,
         }),
-        retry_policy: build_inbound_retry_policy(inputs.default_retry.as_ref()),
+        retry_policy: (!inputs.is_grpc)
+            .then(|| build_inbound_retry_policy(inputs.default_retry.as_ref()))
+            .flatten(),
         ..RouteAction::default()
     };
     let operation = format!("{}:{}/*", inputs.hostname, inputs.port);

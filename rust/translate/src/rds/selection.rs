@@ -5,6 +5,39 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_model::{Hostname, Service, Shared, VirtualService};
+use navarch_snapshot::ProxyScope;
+
+/// Which of several VirtualServices comes first, before age decides (istio `push_context.go`, `VirtualServicesForGateway`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Precedence<'a> {
+    /// The namespace of the proxy.
+    pub(super) viewer: &'a str,
+    /// What holds for VirtualServices without `exportTo`.
+    pub(super) default_export_to: &'a [String],
+}
+
+impl<'a> Precedence<'a> {
+    pub(super) fn new(scope: &'a ProxyScope) -> Self {
+        Self {
+            viewer: &scope.group.namespace,
+            default_export_to: &scope.mesh_config.default_virtual_service_export_to,
+        }
+    }
+
+    /// Those private to the namespace first, then those exported to it by name, then those for all.
+    pub(super) fn rank(&self, virtual_service: &VirtualService) -> u8 {
+        let own = &virtual_service.spec.export_to[..];
+        let tokens = if own.is_empty() {
+            self.default_export_to
+        } else {
+            own
+        };
+        if tokens.is_empty() || tokens.iter().any(|token| token == "*") {
+            return 2;
+        }
+        u8::from(virtual_service.metadata.namespace != self.viewer)
+    }
+}
 
 /// The VirtualServices of an egress listener, by host.
 #[derive(Debug)]
@@ -20,9 +53,13 @@ pub(super) struct HostIndex<'a> {
 
 impl<'a> HostIndex<'a> {
     /// Index those that are bound to the mesh.
-    pub(super) fn new(virtual_services: &'a [Shared<VirtualService>]) -> Self {
+    pub(super) fn new(
+        virtual_services: &'a [Shared<VirtualService>],
+        precedence: &Precedence<'_>,
+    ) -> Self {
         let of_mesh = |vs: &&Shared<VirtualService>| vs.spec.gateways.iter().any(|g| g == "mesh");
-        let virtual_services: Vec<_> = virtual_services.iter().filter(of_mesh).collect();
+        let mut virtual_services: Vec<_> = virtual_services.iter().filter(of_mesh).collect();
+        virtual_services.sort_by_key(|vs| precedence.rank(vs));
         let hosts: Vec<Vec<Hostname>> = virtual_services
             .iter()
             .map(|vs| vs.spec.hosts.iter().map(|h| h.as_str().into()).collect())
@@ -93,7 +130,7 @@ impl<'a> HostIndex<'a> {
 mod tests {
     use navarch_model::{Shared, VirtualService};
 
-    use super::HostIndex;
+    use super::{HostIndex, Precedence};
 
     fn of(hosts: &[&str]) -> Shared<VirtualService> {
         let mut virtual_service = VirtualService::default();
@@ -110,7 +147,11 @@ mod tests {
             of(&["x.a.b.com"]),
             of(&["*.b.com", "x.a.b.com"]),
         ];
-        let index = HostIndex::new(&all);
+        let precedence = Precedence {
+            viewer: "shop",
+            default_export_to: &[],
+        };
+        let index = HostIndex::new(&all, &precedence);
         for (host, want) in [
             ("x.a.b.com", Some(2)),
             ("y.a.b.com", Some(1)),
@@ -120,5 +161,31 @@ mod tests {
         ] {
             assert_eq!(index.most_specific(&host.into()), want, "{host}");
         }
+    }
+
+    #[test]
+    fn private_comes_before_public_whatever_the_age() {
+        let with = |namespace: &str, export_to: &[&str]| {
+            let mut virtual_service = VirtualService::clone(&of(&["a.com"]));
+            virtual_service.metadata.namespace = namespace.to_owned();
+            virtual_service.spec.export_to = export_to.iter().map(|t| (*t).to_owned()).collect();
+            Shared::new(virtual_service)
+        };
+        let all = [
+            with("shop", &["*"]),
+            with("other", &["shop"]),
+            with("shop", &["."]),
+        ];
+        let precedence = Precedence {
+            viewer: "shop",
+            default_export_to: &[],
+        };
+        let index = HostIndex::new(&all, &precedence);
+        let order: Vec<_> = index
+            .virtual_services
+            .iter()
+            .map(|vs| &vs.spec.export_to[0])
+            .collect();
+        assert_eq!(order, [".", "shop", "*"]);
     }
 }

@@ -20,7 +20,7 @@ use super::inputs::{
 };
 use super::name::{RouteName, find_egress};
 use super::route::has_routes;
-use super::selection::HostIndex;
+use super::selection::{HostIndex, Precedence};
 use super::virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
 use crate::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, PASSTHROUGH_CLUSTER, outbound_cluster};
 
@@ -79,7 +79,9 @@ impl<'a> SidecarRoutes<'a> {
                 out.push(super::unknown(name));
                 continue;
             };
-            let index = indexes.entry(i).or_insert_with(|| EgressIndex::new(egress));
+            let index = indexes
+                .entry(i)
+                .or_insert_with(|| EgressIndex::new(egress, &Precedence::new(self.scope)));
             let virtual_hosts = ports
                 .entry((i, port))
                 .or_insert_with(|| self.virtual_hosts(egress, index, port));
@@ -98,9 +100,13 @@ impl<'a> SidecarRoutes<'a> {
     }
 
     fn finish(&self, name: &str, all: &[Shared<VirtualHostInputs>]) -> RouteConfigurationInputs {
-        let virtual_hosts = match RouteName::parse(name) {
-            Some(RouteName::Sniffed { host, .. }) => of_sniffed_port(name, host, all),
-            _ => all.iter().chain([&self.unknown_hosts]).cloned().collect(),
+        let virtual_hosts = if let Some(RouteName::Sniffed { host, .. }) = RouteName::parse(name) {
+            of_sniffed_port(name, host, all)
+        } else {
+            // Envoy refuses two virtual hosts for everything.
+            let takes_all = all.iter().any(|v| v.domains.iter().any(|d| &**d == "*"));
+            let rest = (!takes_all).then_some(&self.unknown_hosts);
+            all.iter().chain(rest).cloned().collect()
         };
         RouteConfigurationInputs {
             name: name.into(),
@@ -311,7 +317,7 @@ impl<'a> SidecarRoutes<'a> {
 }
 
 impl<'a> EgressIndex<'a> {
-    fn new(egress: &'a EgressScope) -> Self {
+    fn new(egress: &'a EgressScope, precedence: &Precedence<'_>) -> Self {
         let mut by_port: BTreeMap<u32, Vec<&Shared<Service>>> = BTreeMap::new();
         for service in &egress.services {
             let ports: BTreeSet<u32> = service.ports.iter().map(|port| port.number).collect();
@@ -320,7 +326,7 @@ impl<'a> EgressIndex<'a> {
             }
         }
         Self {
-            virtual_services: HostIndex::new(&egress.virtual_services),
+            virtual_services: HostIndex::new(&egress.virtual_services, precedence),
             by_port,
         }
     }
