@@ -79,15 +79,20 @@ pub enum IpMode {
 }
 
 impl IpMode {
-    /// The families of some addresses.
-    pub fn of(addresses: &[Arc<str>]) -> Self {
-        let has_ipv6 = addresses.iter().any(|ip| ip.contains(':'));
-        let has_ipv4 = addresses.iter().any(|ip| !ip.contains(':'));
+    /// The mode of a proxy that has these families.
+    pub const fn of_families(has_ipv4: bool, has_ipv6: bool) -> Self {
         match (has_ipv4, has_ipv6) {
             (true, true) => Self::Dual,
             (_, false) => Self::V4,
             (false, true) => Self::V6,
         }
+    }
+
+    /// The families of some addresses.
+    pub fn of(addresses: &[Arc<str>]) -> Self {
+        let has_ipv6 = addresses.iter().any(|ip| ip.contains(':'));
+        let has_ipv4 = addresses.iter().any(|ip| !ip.contains(':'));
+        Self::of_families(has_ipv4, has_ipv6)
     }
 
     /// The families of a proxy.
