@@ -232,8 +232,8 @@ pub struct NamedTag {
 pub struct ConnectionSettings {
     /// `UNSPECIFIED` (also ""), `SIDECAR` or `EDGE`.
     pub profile: String,
-    pub listener_per_connection_buffer_limit_bytes: Option<i32>,
-    pub cluster_per_connection_buffer_limit_bytes: Option<i32>,
+    pub listener_per_connection_buffer_limit_bytes: Option<u32>,
+    pub cluster_per_connection_buffer_limit_bytes: Option<u32>,
     pub http_idle_timeout: Option<Span>,
     pub http_max_connection_duration: Option<Span>,
     pub http_drain_timeout: Option<Span>,
@@ -241,11 +241,11 @@ pub struct ConnectionSettings {
     pub http_request_headers_timeout: Option<Span>,
     pub http_stream_idle_timeout: Option<Span>,
     pub http_max_stream_duration: Option<Span>,
-    pub http_max_concurrent_streams: Option<i32>,
+    pub http_max_concurrent_streams: Option<u32>,
     #[serde(rename = "http2InitialStreamWindowSize")]
-    pub http2_initial_stream_window_size: Option<i32>,
+    pub http2_initial_stream_window_size: Option<u32>,
     #[serde(rename = "http2InitialConnectionWindowSize")]
-    pub http2_initial_connection_window_size: Option<i32>,
+    pub http2_initial_connection_window_size: Option<u32>,
     /// `HEADERS_WITH_UNDERSCORES_…` with `UNSPECIFIED` (also ""), `ALLOW`, `REJECT_REQUEST`, `DROP_HEADER`.
     pub http_headers_with_underscores_action: String,
     pub http_merge_slashes: Option<bool>,

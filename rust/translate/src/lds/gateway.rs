@@ -11,7 +11,6 @@ use navarch_model::{
     Hostname, L4MatchAttributes, Protocol, Server, ServerTlsMode, Shared, VirtualService,
 };
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
-use prost_types::Duration;
 
 use super::access_log;
 use super::connection_settings;
@@ -401,8 +400,6 @@ pub(super) fn build(inputs: &GatewayInputs) -> Listener {
             .map(|chain| chain_message(inputs, chain, &name))
             .collect(),
         listener_filters,
-        // A client of a gateway speaks first: its bytes are waited for without a limit.
-        listener_filters_timeout: Some(Duration::default()),
         traffic_direction: TrafficDirection::Outbound as i32,
         max_connections_to_accept_per_socket_event: Some(1),
         connection_balance_config: exact_balance(inputs.network.has_outbound_exact_balance),

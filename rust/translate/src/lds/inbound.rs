@@ -147,7 +147,7 @@ fn ports(
                 &binds[0],
                 &declared,
             );
-            if is_free && target.port.protocol != Protocol::Udp {
+            if is_free {
                 ports
                     .entry(target.target_port)
                     .or_insert_with(|| service_port(target, &binds, modes));

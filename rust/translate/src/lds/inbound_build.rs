@@ -202,6 +202,7 @@ impl Served<'_> {
                 .unwrap_or_default(),
             port: self.port.map_or(0, |port| port.port.number),
             default_retry: inputs.default_retry.clone(),
+            is_grpc: matches!(self.protocol(), Protocol::Grpc | Protocol::GrpcWeb),
         });
         let manager = HcmInputs {
             class: ListenerClass::SidecarInbound,
