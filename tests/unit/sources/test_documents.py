@@ -136,7 +136,9 @@ def test_a_broken_document_is_named_by_its_look(metadata: str) -> None:
 
 
 def test_a_broken_document_without_a_name_may_be_any() -> None:
-    assert parse("kind: VirtualService\nspec: [\n").is_blind
+    parsed = parse("kind: VirtualService\nspec: [\n")
+    assert parsed.is_blind
+    assert str(parsed.diagnostics[0].origin) == "f.yaml:2"
 
 
 def test_a_document_over_the_limit_is_refused_by_name() -> None:

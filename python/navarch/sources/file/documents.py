@@ -144,7 +144,9 @@ def parse(chunk: Chunk, path: str, catalog: base.Catalog, age: int) -> Parsed:
     try:
         value = yaml_reader.read_document(chunk.text)
     except yaml_reader.UnreadableError as error:
-        where = dataclasses.replace(origin, line=chunk.line + error.line)
+        # What is missing is missed at the end of the text, after the last line that is there.
+        line = min(error.line, chunk.text.rstrip().count("\n"))
+        where = dataclasses.replace(origin, line=chunk.line + line)
         return _unreadable(
             chunk, catalog, records.Diagnostic("invalid-yaml", error.message, origin=where)
         )
