@@ -76,12 +76,12 @@ test: lint types walls ## all that must pass before a change lands
 
 .PHONY: golden
 golden: build ## write the lists of expected answers anew from what is answered now
-	UPDATE_GOLDEN=1 pytest --quiet tests/parity
+	UPDATE_PARITY=1 pytest --quiet tests/parity
 
 .PHONY: bench
 bench: ## measure (benches/README.md)
 	$(MAKE) build PROFILE=release
-	python benches/run.py
+	python -m benches.run
 
 .PHONY: demo
 demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a terminal)
