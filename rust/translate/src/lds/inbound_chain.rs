@@ -1,6 +1,6 @@
 //! Which chains a port has in each mutual-TLS mode.
 //!
-//! Source: istio pilot/pkg/networking/core/filterchain_options.go.
+//! Source: istio `pilot/pkg/networking/core/filterchain_options.go`.
 
 use navarch_model::{ListenerProtocol, MutualTlsMode};
 
@@ -78,9 +78,10 @@ pub(super) fn chains(
         (MutualTlsMode::Strict, ListenerProtocol::Auto) => STRICT_AUTO,
         (MutualTlsMode::Strict, ListenerProtocol::Http) => STRICT_HTTP,
         (MutualTlsMode::Strict, ListenerProtocol::Tcp) => STRICT_TCP,
-        (MutualTlsMode::Permissive, ListenerProtocol::Auto) => PERMISSIVE_AUTO,
-        (MutualTlsMode::Permissive, ListenerProtocol::Http) => PERMISSIVE_HTTP,
-        (MutualTlsMode::Permissive, ListenerProtocol::Tcp) => PERMISSIVE_TCP,
+        // Without chains that end TLS nothing has to look for it; a server that speaks first would wait for that look.
+        (MutualTlsMode::Permissive, ListenerProtocol::Auto) if has_certificate => PERMISSIVE_AUTO,
+        (MutualTlsMode::Permissive, ListenerProtocol::Http) if has_certificate => PERMISSIVE_HTTP,
+        (MutualTlsMode::Permissive, ListenerProtocol::Tcp) if has_certificate => PERMISSIVE_TCP,
         (_, ListenerProtocol::Auto) => PLAIN_AUTO,
         (_, ListenerProtocol::Http) => PLAIN_HTTP,
         (_, ListenerProtocol::Tcp) => PLAIN_TCP,
@@ -101,8 +102,8 @@ mod tests {
     fn each_mode_has_its_number_of_chains() {
         for (mode, protocol, with, without) in [
             (Permissive, Http, 2, 1),
-            (Permissive, Tcp, 3, 2),
-            (Permissive, Auto, 5, 3),
+            (Permissive, Tcp, 3, 1),
+            (Permissive, Auto, 5, 2),
             (Strict, Http, 1, 0),
             (Strict, Tcp, 1, 0),
             (Strict, Auto, 2, 0),
