@@ -1,6 +1,6 @@
 //! The HTTP filters of a connection manager: the table is the order.
 //!
-//! Source: istio pilot/pkg/networking/core/listener_builder.go `buildHTTPConnectionManager`.
+//! Source: istio `pilot/pkg/networking/core/listener_builder.go` `buildHTTPConnectionManager`.
 
 mod istio;
 mod stock;
@@ -43,7 +43,7 @@ pub(crate) struct FilterContext {
     pub(crate) is_ipv4_only: bool,
 }
 
-type Build = fn(&FilterContext) -> Option<HttpFilter>;
+type Build = fn(FilterContext) -> Option<HttpFilter>;
 
 /// First to last. A filter that is absent in a context gives `None`.
 const ORDER: &[Build] = &[
@@ -60,7 +60,7 @@ const ORDER: &[Build] = &[
 ];
 
 /// The filters of a connection manager, in order.
-pub(crate) fn http_filters(context: &FilterContext) -> Vec<HttpFilter> {
+pub(crate) fn http_filters(context: FilterContext) -> Vec<HttpFilter> {
     ORDER.iter().filter_map(|build| build(context)).collect()
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use super::{FilterContext, ListenerClass, http_filters};
 
     fn names(context: FilterContext) -> Vec<String> {
-        http_filters(&context)
+        http_filters(context)
             .into_iter()
             .map(|f| f.name.rsplit('.').next().unwrap_or_default().to_owned())
             .collect()

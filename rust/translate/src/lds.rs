@@ -127,6 +127,6 @@ pub fn build_listener(inputs: &ListenerInputs) -> (Listener, Vec<Diagnostic>) {
             (virtual_outbound::build_http_proxy(inputs), Vec::new())
         }
         ListenerInputs::Inbound(inputs) => inbound_build::build(inputs),
-        ListenerInputs::Gateway(inputs) => (gateway::build(inputs), Vec::new()),
+        ListenerInputs::Gateway(inputs) => gateway::build(inputs),
     }
 }

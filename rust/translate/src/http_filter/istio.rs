@@ -34,8 +34,8 @@ fn list(values: Vec<Value>) -> Value {
     }
 }
 
-/// Tells both peers of each other by headers (istio pilot/pkg/xds/filters/filters.go `SidecarInboundMetadataFilter` and kin).
-pub(super) fn metadata_exchange(context: &FilterContext) -> Option<HttpFilter> {
+/// Tells both peers of each other by headers (istio `pilot/pkg/xds/filters/filters.go` `SidecarInboundMetadataFilter` and kin).
+pub(super) fn metadata_exchange(context: FilterContext) -> Option<HttpFilter> {
     if !context.is_istio {
         return None;
     }
@@ -65,7 +65,7 @@ pub(super) fn metadata_exchange(context: &FilterContext) -> Option<HttpFilter> {
 }
 
 /// Puts the protocol that the inspector told into the upstream's ALPN, so that the server's side needs no inspector.
-pub(super) fn alpn(context: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn alpn(context: FilterContext) -> Option<HttpFilter> {
     if !context.is_istio || context.class == ListenerClass::SidecarInbound {
         return None;
     }

@@ -21,14 +21,14 @@ use crate::name;
 const MAX_DYNAMIC_HOSTS: u32 = 1024;
 
 /// Translates gRPC-Web to gRPC.
-pub(super) fn grpc_web(context: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn grpc_web(context: FilterContext) -> Option<HttpFilter> {
     (context.protocol == Protocol::GrpcWeb)
         .then(|| filter("envoy.filters.http.grpc_web", pack_default::<GrpcWeb>()))
 }
 
 /// Counts gRPC messages.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn grpc_stats(_: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn grpc_stats(_: FilterContext) -> Option<HttpFilter> {
     let config = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
@@ -39,7 +39,7 @@ pub(super) fn grpc_stats(_: &FilterContext) -> Option<HttpFilter> {
 
 /// Injects the faults that routes tell.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn fault(_: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn fault(_: FilterContext) -> Option<HttpFilter> {
     Some(filter(
         "envoy.filters.http.fault",
         pack_default::<HttpFault>(),
@@ -48,12 +48,12 @@ pub(super) fn fault(_: &FilterContext) -> Option<HttpFilter> {
 
 /// Answers preflights as routes tell.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn cors(_: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn cors(_: FilterContext) -> Option<HttpFilter> {
     Some(filter("envoy.filters.http.cors", pack_default::<Cors>()))
 }
 
 /// Resolves the host of requests that no service is known for.
-pub(super) fn dynamic_forward_proxy(context: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn dynamic_forward_proxy(context: FilterContext) -> Option<HttpFilter> {
     if !context.has_dynamic_dns || context.class != ListenerClass::SidecarOutbound {
         return None;
     }
@@ -79,7 +79,7 @@ pub(super) fn dynamic_forward_proxy(context: &FilterContext) -> Option<HttpFilte
 
 /// Forwards; the last.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn router(context: &FilterContext) -> Option<HttpFilter> {
+pub(super) fn router(context: FilterContext) -> Option<HttpFilter> {
     let config = Router {
         suppress_envoy_headers: context.has_no_debug_headers,
         ..Router::default()

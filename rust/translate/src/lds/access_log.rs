@@ -1,6 +1,6 @@
 //! Access logs from the mesh's settings.
 //!
-//! Sources: istio pilot/pkg/networking/core/accesslog.go, pilot/pkg/model/telemetry_logging.go.
+//! Sources: istio `pilot/pkg/networking/core/accesslog.go`, `pilot/pkg/model/telemetry_logging.go`.
 
 use navarch_envoy::any::pack;
 use navarch_envoy::envoy::config::accesslog::v3::{

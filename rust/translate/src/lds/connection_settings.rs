@@ -1,6 +1,6 @@
 //! ProxyConfig.connectionSettings over a connection manager.
 //!
-//! Source: istio pilot/pkg/networking/core/connection_settings.go.
+//! Source: istio `pilot/pkg/networking/core/connection_settings.go`.
 
 use navarch_envoy::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use navarch_envoy::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions};
@@ -40,10 +40,10 @@ pub(super) fn effective(settings: &ConnectionSettings, kind: ProxyKind) -> Conne
     timeout(&mut settings.http_request_headers_timeout, 60);
     settings.http_merge_slashes = settings.http_merge_slashes.or(Some(true));
     if underscores(&settings.http_headers_with_underscores_action).is_none() {
-        settings.http_headers_with_underscores_action = "REJECT_REQUEST".to_owned();
+        "REJECT_REQUEST".clone_into(&mut settings.http_headers_with_underscores_action);
     }
     if escaped_slashes(&settings.http_path_with_escaped_slashes_action).is_none() {
-        settings.http_path_with_escaped_slashes_action = "UNESCAPE_AND_REDIRECT".to_owned();
+        "UNESCAPE_AND_REDIRECT".clone_into(&mut settings.http_path_with_escaped_slashes_action);
     }
     settings
 }

@@ -28,7 +28,7 @@ pub(super) const RAW_BUFFER: &str = "raw_buffer";
 /// Envoy's name of a connection with TLS.
 pub(super) const TLS: &str = "tls";
 
-/// What a filter chain matches (istio pilot/pkg/networking/core/listener.go `filterChainOpts`).
+/// What a filter chain matches (istio `pilot/pkg/networking/core/listener.go` `filterChainOpts`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct ChainMatch {
     /// SNI; `*` among them matches every name.
@@ -131,7 +131,7 @@ fn masked(cidr: &str) -> Option<(IpAddr, u32)> {
     Some((ip, length))
 }
 
-/// Metadata that names the object a chain comes from (istio pilot/pkg/networking/util/util.go `BuildConfigInfoMetadata`).
+/// Metadata that names the object a chain comes from (istio `pilot/pkg/networking/util/util.go` `BuildConfigInfoMetadata`).
 pub(super) fn config_metadata(kind: &str, namespace: &str, name: &str) -> Metadata {
     let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/{kind}/{name}");
     let fields = [(

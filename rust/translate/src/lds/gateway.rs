@@ -1,6 +1,6 @@
 //! Listeners of routers: the servers of their Gateways.
 //!
-//! Source: istio pilot/pkg/networking/core/gateway.go `buildGatewayListeners`.
+//! Source: istio `pilot/pkg/networking/core/gateway.go` `buildGatewayListeners`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
 use navarch_envoy::envoy::config::listener::v3::{FilterChain, Listener};
 use navarch_model::{
-    Hostname, L4MatchAttributes, Protocol, Server, ServerTlsMode, Shared, VirtualService,
+    ConfigKey, Diagnostic, Hostname, Kind, L4MatchAttributes, Protocol, Server, ServerTlsMode,
+    Severity, Shared, VirtualService,
 };
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
 
@@ -46,7 +47,7 @@ impl GatewayInputs {
     pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().filter_map(|chain| match &chain.content {
             Content::Http { route_name, .. } => Some(&**route_name),
-            Content::Tcp { .. } => None,
+            Content::Tcp { .. } | Content::Refusal { .. } => None,
         })
     }
 }
@@ -71,6 +72,8 @@ enum Content {
         /// Both ends are of the mesh, and tell each other who they are.
         has_metadata_exchange: bool,
     },
+    /// Drops connections to a server of that Gateway which can't be served.
+    Refusal { gateway: Arc<str> },
 }
 
 struct Router<'a> {
@@ -185,7 +188,13 @@ impl<'a> Router<'a> {
             Some(ServerTlsMode::Passthrough) => self.passthrough_chains(entry),
             // Mutual TLS of the mesh needs a workload certificate.
             Some(ServerTlsMode::IstioMutual) if !self.scope.group.has_workload_certificate => {
-                Vec::new()
+                vec![GatewayChain {
+                    conditions: sni(sni_hosts(server)),
+                    tls: None,
+                    content: Content::Refusal {
+                        gateway: entry.gateway.clone(),
+                    },
+                }]
             }
             _ if entry.is_http() => vec![GatewayChain {
                 conditions: sni(sni_hosts(server)),
@@ -379,8 +388,34 @@ fn is_match(port: u32, gateways: &[String], entry: &GatewayServer) -> bool {
         && (gateways.is_empty() || gateways.iter().any(|gateway| **gateway == *entry.gateway))
 }
 
-/// The listener.
-pub(super) fn build(inputs: &GatewayInputs) -> Listener {
+/// The listener, and servers that can't be served.
+pub(super) fn build(inputs: &GatewayInputs) -> (Listener, Vec<Diagnostic>) {
+    let refused = inputs
+        .chains
+        .iter()
+        .filter_map(|chain| match &chain.content {
+            Content::Refusal { gateway } => Some(refusal(gateway, inputs.port)),
+            Content::Http { .. } | Content::Tcp { .. } => None,
+        });
+    (message(inputs), refused.collect())
+}
+
+fn refusal(gateway: &str, port: u32) -> Diagnostic {
+    let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
+    Diagnostic {
+        key: ConfigKey::new(Kind::Gateway, namespace, name),
+        code: "istio-mutual-without-certificate",
+        severity: Severity::Error,
+        field_path: "spec.servers".to_owned(),
+        message: format!(
+            "a server on port {port} wants ISTIO_MUTUAL, but the router has no workload certificate, so that nobody is \
+             let in; give its Envoy a secret source for `default` and `ROOTCA` and set WORKLOAD_CERTIFICATE in \
+             node.metadata, or use another TLS mode"
+        ),
+    }
+}
+
+fn message(inputs: &GatewayInputs) -> Listener {
     let bind = inputs.binds.first().map_or("", |bind| &**bind);
     let name = format!("{bind}_{}", inputs.port);
     let mut listener_filters = Vec::new();
@@ -412,6 +447,7 @@ pub(super) fn build(inputs: &GatewayInputs) -> Listener {
 
 fn chain_message(inputs: &GatewayInputs, chain: &GatewayChain, listener: &str) -> FilterChain {
     let filters = match &chain.content {
+        Content::Refusal { .. } => vec![network_filter::black_hole()],
         Content::Tcp {
             route,
             has_metadata_exchange,

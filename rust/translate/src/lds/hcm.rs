@@ -1,7 +1,7 @@
 //! The HTTP connection manager, with Istio's defaults.
 //!
-//! Sources: istio pilot/pkg/networking/core/listener_builder.go `buildHTTPConnectionManager`, listener_inbound.go,
-//! gateway.go, pilot/pkg/networking/util/proxy_headers.go.
+//! Sources: istio `pilot/pkg/networking/core/listener_builder.go` `buildHTTPConnectionManager`, `listener_inbound.go`,
+//! `gateway.go`, `pilot/pkg/networking/util/proxy_headers.go`.
 
 use navarch_envoy::any::{pack, pack_default};
 use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
@@ -56,23 +56,11 @@ pub(super) struct HcmInputs {
 pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs) -> Filter {
     let unset = ProxyHeaders::default();
     let headers = http.proxy_config.proxy_headers.as_ref().unwrap_or(&unset);
-    let context = FilterContext {
-        class: inputs.class,
-        is_istio: network.is_istio,
-        protocol: inputs.protocol,
-        has_peer_headers_in_mesh_only: !inputs.is_explicit_proxy
-            && headers
-                .metadata_exchange_headers
-                .as_ref()
-                .is_some_and(|settings| settings.mode == "IN_MESH"),
-        has_no_debug_headers: is_disabled(headers.envoy_debug_headers.as_ref()),
-        has_dynamic_dns: http.has_dynamic_dns,
-        is_ipv4_only: network.ip_mode == IpMode::V4,
-    };
+    let context = context(network, http, headers, &inputs);
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
         tracing: tracing::build(http),
-        http_filters: http_filters(&context),
+        http_filters: http_filters(context),
         generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
         proxy_100_continue: true,
         stream_idle_timeout: Some(Duration::default()),
@@ -118,6 +106,27 @@ pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs)
         "envoy.filters.network.http_connection_manager",
         pack(&manager),
     )
+}
+
+fn context(
+    network: &NetworkFacts,
+    http: &HttpFacts,
+    headers: &ProxyHeaders,
+    inputs: &HcmInputs,
+) -> FilterContext {
+    FilterContext {
+        class: inputs.class,
+        is_istio: network.is_istio,
+        protocol: inputs.protocol,
+        has_peer_headers_in_mesh_only: !inputs.is_explicit_proxy
+            && headers
+                .metadata_exchange_headers
+                .as_ref()
+                .is_some_and(|settings| settings.mode == "IN_MESH"),
+        has_no_debug_headers: is_disabled(headers.envoy_debug_headers.as_ref()),
+        has_dynamic_dns: http.has_dynamic_dns,
+        is_ipv4_only: network.ip_mode == IpMode::V4,
+    }
 }
 
 fn is_disabled(switch: Option<&navarch_model::Disabled>) -> bool {

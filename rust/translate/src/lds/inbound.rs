@@ -1,6 +1,6 @@
 //! Inbound listeners as inputs: which ports a workload serves, and how.
 //!
-//! Source: istio pilot/pkg/networking/core/listener_inbound.go.
+//! Source: istio `pilot/pkg/networking/core/listener_inbound.go`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

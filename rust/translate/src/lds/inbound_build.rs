@@ -1,6 +1,6 @@
 //! Inbound listeners as messages.
 //!
-//! Source: istio pilot/pkg/networking/core/listener_inbound.go `buildInboundListeners`.
+//! Source: istio `pilot/pkg/networking/core/listener_inbound.go` `buildInboundListeners`.
 
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
 use navarch_envoy::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
@@ -35,34 +35,7 @@ struct Served<'a> {
 /// The listener, and ports that can't be served.
 pub(super) fn build(inputs: &InboundInputs) -> (Listener, Vec<Diagnostic>) {
     let network = &inputs.network;
-    let mut diagnostics = Vec::new();
-    let mut chains = Vec::new();
-    if let Some(modes) = &inputs.passthrough {
-        chains.push(black_hole_chain(
-            inputs,
-            "virtualInbound-blackhole",
-            network.proxy_inbound_listen_port,
-        ));
-        let all = std::iter::once((0, modes.mode)).chain(modes.ports.iter().map(|(p, m)| (*p, *m)));
-        for (target_port, mode) in all {
-            let served = Served {
-                inputs,
-                port: None,
-                target_port,
-                mode,
-            };
-            chains.extend(served.chains(&mut diagnostics));
-        }
-    }
-    for port in &inputs.ports {
-        let served = Served {
-            inputs,
-            port: Some(port),
-            target_port: port.target_port,
-            mode: port.mode,
-        };
-        chains.extend(served.chains(&mut diagnostics));
-    }
+    let (chains, diagnostics) = chains(inputs);
     let bound = inputs
         .ports
         .first()
@@ -95,6 +68,40 @@ pub(super) fn build(inputs: &InboundInputs) -> (Listener, Vec<Diagnostic>) {
         listener.address = Some(build_address(wildcard, network.proxy_inbound_listen_port));
     }
     (listener, diagnostics)
+}
+
+/// First what no service declares, then each port.
+fn chains(inputs: &InboundInputs) -> (Vec<FilterChain>, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let mut chains = Vec::new();
+    let mut undeclared = Vec::new();
+    if let Some(modes) = &inputs.passthrough {
+        let own_port = inputs.network.proxy_inbound_listen_port;
+        chains.push(black_hole_chain(
+            inputs,
+            "virtualInbound-blackhole",
+            own_port,
+        ));
+        undeclared.push((0, modes.mode));
+        undeclared.extend(modes.ports.iter().map(|(port, mode)| (*port, *mode)));
+    }
+    let undeclared = undeclared
+        .into_iter()
+        .map(|(port, mode)| (port, mode, None));
+    let declared = inputs
+        .ports
+        .iter()
+        .map(|port| (port.target_port, port.mode, Some(port)));
+    for (target_port, mode, port) in undeclared.chain(declared) {
+        let served = Served {
+            inputs,
+            port,
+            target_port,
+            mode,
+        };
+        chains.extend(served.chains(&mut diagnostics));
+    }
+    (chains, diagnostics)
 }
 
 /// The name of the chains of a declared port.
@@ -136,7 +143,7 @@ impl Served<'_> {
             return chains;
         }
         diagnostics.push(self.unservable());
-        if self.target_port == 0 || self.inputs.passthrough.is_none() {
+        if self.target_port == 0 {
             return chains;
         }
         // Without a chain of its own the port would fall to those of undeclared ports, which may take plaintext.
@@ -227,7 +234,7 @@ impl Served<'_> {
         }
     }
 
-    /// The mesh's pattern filled in (istio pilot/pkg/networking/telemetry/telemetry.go `BuildInboundStatPrefix`).
+    /// The mesh's pattern filled in (istio `pilot/pkg/networking/telemetry/telemetry.go` `BuildInboundStatPrefix`).
     fn stat_name(&self, pattern: &str) -> String {
         let hostname = self.port.map_or("", |port| port.hostname.as_str());
         let kubernetes = self.port.and_then(|port| port.kubernetes.as_ref());

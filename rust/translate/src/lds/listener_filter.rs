@@ -80,7 +80,7 @@ struct Needs {
 }
 
 /// The listener filters of an inbound listener: inspectors are off on ports whose chains need none
-/// (istio pilot/pkg/networking/core/listener_inbound.go `populateListenerFilters`).
+/// (istio `pilot/pkg/networking/core/listener_inbound.go` `populateListenerFilters`).
 pub(super) fn inbound_filters(
     chains: &[FilterChain],
     is_bound: bool,

@@ -1,6 +1,6 @@
 //! Network filters of TCP chains: metadata exchange, protocol filters, the TCP proxy.
 //!
-//! Source: istio pilot/pkg/networking/core/networkfilter.go.
+//! Source: istio `pilot/pkg/networking/core/networkfilter.go`.
 
 use navarch_envoy::any::pack;
 use navarch_envoy::envoy::config::listener::v3::{Filter, filter::ConfigType};

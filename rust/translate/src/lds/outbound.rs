@@ -1,6 +1,6 @@
 //! Outbound listeners as inputs: which address and port gets which chains, and who yields to whom.
 //!
-//! Source: istio pilot/pkg/networking/core/listener.go `buildSidecarOutboundListeners`.
+//! Source: istio `pilot/pkg/networking/core/listener.go` `buildSidecarOutboundListeners`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

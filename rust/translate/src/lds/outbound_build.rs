@@ -1,6 +1,6 @@
 //! Outbound listeners as messages.
 //!
-//! Source: istio pilot/pkg/networking/core/listener.go `buildListenerFromEntry`.
+//! Source: istio `pilot/pkg/networking/core/listener.go` `buildListenerFromEntry`.
 
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
 use navarch_envoy::envoy::config::listener::v3::listener::ConnectionBalanceConfig;

@@ -1,6 +1,6 @@
 //! Ports that a service may not take, since the proxy itself listens there.
 //!
-//! Source: istio pilot/pkg/model/context.go `CanBindToPort`.
+//! Source: istio `pilot/pkg/model/context.go` `CanBindToPort`.
 
 use navarch_model::{MeshConfig, ServicePort};
 use navarch_snapshot::NodeGroup;

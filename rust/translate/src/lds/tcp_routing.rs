@@ -1,6 +1,6 @@
 //! TCP and TLS routes of VirtualServices as filter chains of outbound listeners.
 //!
-//! Source: istio pilot/pkg/networking/core/tls.go.
+//! Source: istio `pilot/pkg/networking/core/tls.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +119,7 @@ impl<'a> TcpRouting<'a> {
                             destination_cidrs: if has_own { own.clone() } else { cidrs.clone() },
                             ..ChainMatch::default()
                         },
-                        origin: origin(rule),
+                        origin: Some(origin(rule)),
                         content: self.route(&route.route, port, rule),
                     });
                 }
@@ -173,7 +173,7 @@ impl<'a> TcpRouting<'a> {
                     };
                     chains.push(OutboundChain {
                         conditions,
-                        origin: origin(rule),
+                        origin: Some(origin(rule)),
                         content: content(),
                     });
                     return chains;
@@ -330,7 +330,7 @@ pub(super) fn route_to(
 }
 
 /// The cluster of a destination: its port, the only port of its service, or the listener's
-/// (istio pilot/pkg/networking/core/route/route.go `GetDestinationCluster`).
+/// (istio `pilot/pkg/networking/core/route/route.go` `GetDestinationCluster`).
 pub(super) fn destination_cluster(
     destination: &Destination,
     service: Option<&Service>,
@@ -352,8 +352,8 @@ pub(super) fn destination_cluster(
     )
 }
 
-fn origin(rule: &VirtualService) -> Option<(String, String)> {
-    Some((rule.metadata.namespace.clone(), rule.metadata.name.clone()))
+fn origin(rule: &VirtualService) -> (String, String) {
+    (rule.metadata.namespace.clone(), rule.metadata.name.clone())
 }
 
 fn is_gateway_match(gateways: &[String]) -> bool {

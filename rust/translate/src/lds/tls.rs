@@ -1,7 +1,7 @@
 //! TLS that a listener terminates: between workloads, and at gateways.
 //!
-//! Sources: istio pilot/pkg/security/authn/utils/utils.go, pilot/pkg/security/model/authentication.go,
-//! pilot/pkg/networking/core/listener.go `BuildListenerTLSContext`.
+//! Sources: istio `pilot/pkg/security/authn/utils/utils.go`, `pilot/pkg/security/model/authentication.go`,
+//! `pilot/pkg/networking/core/listener.go` `BuildListenerTLSContext`.
 
 use navarch_envoy::any::pack;
 use navarch_envoy::envoy::config::core::v3::{
@@ -152,9 +152,9 @@ fn prefix(text: &str) -> StringMatcher {
     }
 }
 
-fn exact(text: &String) -> StringMatcher {
+fn exact(text: &str) -> StringMatcher {
     StringMatcher {
-        match_pattern: Some(MatchPattern::Exact(text.clone())),
+        match_pattern: Some(MatchPattern::Exact(text.to_owned())),
         ..StringMatcher::default()
     }
 }
@@ -221,7 +221,12 @@ impl ServerTlsFacts {
     fn subject_names(&self) -> CertificateValidationContext {
         let crl = Some(&self.settings.ca_crl).filter(|path| !path.is_empty());
         CertificateValidationContext {
-            match_subject_alt_names: self.settings.subject_alt_names.iter().map(exact).collect(),
+            match_subject_alt_names: self
+                .settings
+                .subject_alt_names
+                .iter()
+                .map(|name| exact(name))
+                .collect(),
             crl: crl.map(|path| file(path)),
             ..CertificateValidationContext::default()
         }
@@ -239,7 +244,11 @@ impl ServerTlsFacts {
             .map(|name| config_source::credential_secret(name))
             .collect();
         let validation = CertificateValidationContext {
-            match_subject_alt_names: settings.subject_alt_names.iter().map(exact).collect(),
+            match_subject_alt_names: settings
+                .subject_alt_names
+                .iter()
+                .map(|name| exact(name))
+                .collect(),
             verify_certificate_spki: settings.verify_certificate_spki.clone(),
             verify_certificate_hash: settings.verify_certificate_hash.clone(),
             trust_chain_verification: self.trust_chain_verification(),

@@ -1,6 +1,6 @@
 //! Tracing of connection managers: sampling and tags; the tracer itself is the bootstrap's.
 //!
-//! Source: istio pilot/pkg/networking/core/tracing.go.
+//! Source: istio `pilot/pkg/networking/core/tracing.go`.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The listeners of a sidecar that no service asks for: what iptables redirects to, and the HTTP proxy's port.
 //!
-//! Source: istio pilot/pkg/networking/core/listener_builder.go `buildVirtualOutboundListener`, listener.go `buildHTTPProxy`.
+//! Source: istio `pilot/pkg/networking/core/listener_builder.go` `buildVirtualOutboundListener`, `listener.go` `buildHTTPProxy`.
 
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
 use navarch_envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
