@@ -92,7 +92,7 @@ pub(super) fn bracketed(host: &str) -> String {
 /// Gives each domain to the first virtual host that asks for it.
 #[derive(Debug, Default)]
 pub(super) struct DomainRegistry {
-    taken: BTreeSet<String>,
+    taken: BTreeSet<Arc<str>>,
     /// Hosts and `host:port` names of services, which no short name of another may take.
     pub(super) known: BTreeSet<String>,
 }
@@ -105,8 +105,14 @@ impl DomainRegistry {
             if is_expanded && self.known.contains(&domain) {
                 continue;
             }
-            if self.taken.insert(domain.to_ascii_lowercase()) {
-                free.push(domain.into());
+            let domain: Arc<str> = domain.into();
+            let lower = if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                domain.to_ascii_lowercase().into()
+            } else {
+                domain.clone()
+            };
+            if self.taken.insert(lower) {
+                free.push(domain);
             }
         }
         free

@@ -3,6 +3,7 @@
 //! Source: istio pilot/pkg/networking/core/httproute.go `BuildSidecarOutboundVirtualHosts`,
 //! route/route.go `BuildSidecarVirtualHostWrapper`.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,6 +40,13 @@ struct EgressIndex<'a> {
     by_port: BTreeMap<u32, Vec<&'a Shared<Service>>>,
 }
 
+/// All virtual hosts of a port.
+struct PortHosts {
+    all: Vec<Shared<VirtualHostInputs>>,
+    /// Made when the first sniffed port asks.
+    by_domain: OnceCell<BTreeMap<Arc<str>, usize>>,
+}
+
 /// One group of virtual hosts with the same routes.
 struct Entry<'a> {
     port: u32,
@@ -72,7 +80,7 @@ impl<'a> SidecarRoutes<'a> {
     /// Inputs of all these names.
     pub(super) fn all(&self, names: &BTreeSet<String>) -> Vec<RouteConfigurationInputs> {
         let mut indexes: BTreeMap<usize, EgressIndex<'a>> = BTreeMap::new();
-        let mut ports: BTreeMap<(usize, u32), Vec<Shared<VirtualHostInputs>>> = BTreeMap::new();
+        let mut ports: BTreeMap<(usize, u32), PortHosts> = BTreeMap::new();
         let mut out = Vec::with_capacity(names.len());
         for name in names {
             let Some((i, egress, port)) = self.locate(name) else {
@@ -82,10 +90,10 @@ impl<'a> SidecarRoutes<'a> {
             let index = indexes
                 .entry(i)
                 .or_insert_with(|| EgressIndex::new(egress, &Precedence::new(self.scope)));
-            let virtual_hosts = ports
+            let hosts = ports
                 .entry((i, port))
-                .or_insert_with(|| self.virtual_hosts(egress, index, port));
-            out.push(self.finish(name, virtual_hosts));
+                .or_insert_with(|| PortHosts::new(self.virtual_hosts(egress, index, port)));
+            out.push(self.finish(name, hosts));
         }
         out
     }
@@ -99,14 +107,13 @@ impl<'a> SidecarRoutes<'a> {
         Some((i, egress, if is_proxy { 0 } else { port }))
     }
 
-    fn finish(&self, name: &str, all: &[Shared<VirtualHostInputs>]) -> RouteConfigurationInputs {
+    fn finish(&self, name: &str, hosts: &PortHosts) -> RouteConfigurationInputs {
         let virtual_hosts = if let Some(RouteName::Sniffed { host, .. }) = RouteName::parse(name) {
-            of_sniffed_port(name, host, all)
+            hosts.of_sniffed_port(name, host)
         } else {
             // Envoy refuses two virtual hosts for everything.
-            let takes_all = all.iter().any(|v| v.domains.iter().any(|d| &**d == "*"));
-            let rest = (!takes_all).then_some(&self.unknown_hosts);
-            all.iter().chain(rest).cloned().collect()
+            let rest = (!hosts.takes_all()).then_some(&self.unknown_hosts);
+            hosts.all.iter().chain(rest).cloned().collect()
         };
         RouteConfigurationInputs {
             name: name.into(),
@@ -332,6 +339,47 @@ impl<'a> EgressIndex<'a> {
     }
 }
 
+impl PortHosts {
+    fn new(all: Vec<Shared<VirtualHostInputs>>) -> Self {
+        Self {
+            all,
+            by_domain: OnceCell::new(),
+        }
+    }
+
+    fn find(&self, domain: &str) -> Option<usize> {
+        let by_domain = self.by_domain.get_or_init(|| {
+            let all = self.all.iter().enumerate();
+            let domains = all.flat_map(|(i, inputs)| {
+                let domains = inputs.domains.iter();
+                domains.map(move |domain| (domain.clone(), i))
+            });
+            domains.collect()
+        });
+        by_domain.get(domain).copied()
+    }
+
+    /// Whether one of them is for every host.
+    fn takes_all(&self) -> bool {
+        let mut firsts = self.all.iter().filter_map(|inputs| inputs.domains.first());
+        firsts.any(|domain| &**domain == "*")
+    }
+
+    /// A sniffed port's listener is for one service only, whatever requests call it
+    /// (istio httproute.go `getVirtualHostsForSniffedServicePort`).
+    fn of_sniffed_port(&self, name: &str, host: &str) -> Vec<Shared<VirtualHostInputs>> {
+        let found: BTreeSet<usize> = [name, host].iter().filter_map(|d| self.find(d)).collect();
+        let mut found = found.into_iter().map(|i| &self.all[i]);
+        match (found.next(), found.next()) {
+            (Some(only), None) => vec![Shared::new(VirtualHostInputs {
+                domains: vec!["*".into()],
+                ..VirtualHostInputs::clone(only)
+            })],
+            (first, second) => first.into_iter().chain(second).cloned().collect(),
+        }
+    }
+}
+
 /// All hosts that an HTTP rule sends requests to.
 pub(super) fn destinations_of(http: &HttpRoute) -> impl Iterator<Item = &Destination> {
     let mirrors = http.mirrors.iter().filter_map(|m| m.destination.as_ref());
@@ -394,27 +442,6 @@ fn http_ports(service: &Service, port: u32) -> Vec<u32> {
         .map(|p| p.number)
         .filter(|number| seen.insert(*number))
         .collect()
-}
-
-/// A sniffed port's listener is for one service only, whatever requests call it
-/// (istio httproute.go `getVirtualHostsForSniffedServicePort`).
-fn of_sniffed_port(
-    name: &str,
-    host: &str,
-    all: &[Shared<VirtualHostInputs>],
-) -> Vec<Shared<VirtualHostInputs>> {
-    let is_meant = |inputs: &VirtualHostInputs| {
-        let mut domains = inputs.domains.iter();
-        domains.any(|domain| **domain == *name || **domain == *host)
-    };
-    let found: Vec<_> = all.iter().filter(|inputs| is_meant(inputs)).collect();
-    match &found[..] {
-        [only] => vec![Shared::new(VirtualHostInputs {
-            domains: vec!["*".into()],
-            ..VirtualHostInputs::clone(only)
-        })],
-        several => several.iter().map(|inputs| (*inputs).clone()).collect(),
-    }
 }
 
 /// What happens to requests for hosts that are not known.
