@@ -162,6 +162,11 @@ impl Core {
 
     /// Return all counters in Prometheus' text format.
     fn metrics(&self, py: Python<'_>) -> Result<String, PyErr> {
-        Ok(cross(py, || Ok(self.fleet.metrics().to_text()))?)
+        Ok(cross(py, || {
+            let mesh = self.epochs.mesh();
+            let metrics = self.fleet.metrics();
+            metrics.set_mesh_size(mesh.services().len(), mesh.virtual_services().len());
+            Ok(metrics.to_text())
+        })?)
     }
 }
