@@ -22,6 +22,9 @@ pub struct EgressScope {
     pub services: Vec<Shared<Service>>,
     /// Imported VirtualServices of the mesh, by age.
     pub virtual_services: Vec<Shared<VirtualService>>,
+    /// Services that are not imported, but that imported VirtualServices lead to: they have clusters, and no
+    /// listeners or hosts of their own.
+    pub destinations: Vec<Shared<Service>>,
 }
 
 impl EgressScope {
@@ -93,6 +96,7 @@ impl MeshSnapshot {
                 listener: None,
                 services: visible.services.clone(),
                 virtual_services: visible.virtual_services.clone(),
+                destinations: Vec::new(),
             }],
         };
         let services = one_per_host(&egress, &group.namespace);
@@ -193,19 +197,23 @@ impl MeshSnapshot {
             .iter()
             .flat_map(|rule| destinations_of(rule))
             .collect();
-        let services = visible
+        let is_imported = |service: &Service| {
+            imported.contains(&(service.hostname.as_str(), &*service.namespace))
+        };
+        let (services, others): (Vec<_>, Vec<_>) = visible
             .services
             .iter()
-            .filter(|service| {
-                imported.contains(&(service.hostname.as_str(), &*service.namespace))
-                    || (destinations.contains(service.hostname.as_str())
-                        && self.is_preferred(service, &sidecar.metadata.namespace, visible))
-            })
             .cloned()
-            .collect();
+            .partition(|service| is_imported(service));
+        let namespace = &sidecar.metadata.namespace;
+        let is_destination = |service: &Shared<Service>| {
+            destinations.contains(service.hostname.as_str())
+                && self.is_preferred(service, namespace, visible)
+        };
         EgressScope {
             listener: Some(listener.clone()),
             services,
+            destinations: others.into_iter().filter(is_destination).collect(),
             virtual_services,
         }
     }
@@ -277,7 +285,10 @@ fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>>
         )
     };
     let mut chosen: BTreeMap<&Hostname, &Shared<Service>> = BTreeMap::new();
-    for service in egress.iter().flat_map(|scope| &scope.services) {
+    let all = egress
+        .iter()
+        .flat_map(|scope| scope.services.iter().chain(&scope.destinations));
+    for service in all {
         chosen
             .entry(&service.hostname)
             .and_modify(|old| {
@@ -293,9 +304,6 @@ fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>>
 }
 
 fn keep_chosen(scope: EgressScope, chosen: &[Shared<Service>]) -> EgressScope {
-    if scope.services.len() == chosen.len() {
-        return scope;
-    }
     let keys: BTreeMap<&Hostname, &Arc<str>> = chosen
         .iter()
         .map(|service| (&service.hostname, &service.namespace))
