@@ -1,14 +1,12 @@
 //! The incremental form: only what changed, and what is gone by name.
 
-use std::sync::Arc;
-
 use navarch_encode::response::encode_delta_prefix;
 use navarch_encode::{Resources, Version};
 use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 
 use super::nonce::Nonce;
-use super::selection::Selection;
+use super::selection::{Gone, Selection};
 use super::subscription::{Names, Subscription};
 use super::type_session::TypeSession;
 use super::{Response, Variant};
@@ -23,9 +21,7 @@ pub(super) fn subscribe(
     let unsubscribe = &request.resource_names_unsubscribe;
     if let Some(subscription) = &mut state.subscription {
         let changes = subscription.change(subscribe, unsubscribe, names);
-        if !changes.is_empty() {
-            state.note(changes);
-        }
+        state.note(changes);
         return;
     }
     let mut subscription = Subscription::first(state.type_url, subscribe, names);
@@ -50,16 +46,11 @@ pub(super) fn compose(
 ) -> Option<Response> {
     let is_awaited = state.must_answer();
     let was_first = state.is_first;
-    let before = state.sent.clone();
     let selection = state
         .select(target, Variant::Delta)
         .and_then(|mut selection| {
             if !may_remove && matches!(state.type_url, TypeUrl::Cluster | TypeUrl::Endpoint) {
-                let gone = std::mem::take(&mut selection.removed).into_iter();
-                let gone = gone.filter_map(|name| Some((before.find(&name)?.version, name)));
-                state
-                    .withheld
-                    .extend(gone.map(|(version, name)| (name, version)));
+                state.withheld.extend(selection.removed.drain(..));
             }
             (was_first || !selection.is_empty()).then_some(selection)
         });
@@ -74,10 +65,8 @@ pub(super) fn compose_removals(
     nonce: Nonce,
 ) -> Option<Response> {
     let withheld = std::mem::take(&mut state.withheld);
-    let removed: Vec<Arc<str>> = withheld
-        .into_keys()
-        .filter(|n| state.covers(n) && target.find(n).is_none())
-        .collect();
+    let is_gone = |(name, _): &Gone| state.covers(name) && target.find(name).is_none();
+    let removed: Vec<Gone> = withheld.into_iter().filter(is_gone).collect();
     if removed.is_empty() {
         return None;
     }

@@ -6,9 +6,12 @@ use bytes::Bytes;
 use navarch_encode::response::{
     encode_delta_resources, encode_removed, encode_sotw_resources, splice_resources,
 };
-use navarch_encode::{EncodedResource, ListDiff};
+use navarch_encode::{EncodedResource, ListDiff, Version};
 
 use super::Variant;
+
+/// A name that is gone, and the version that the client holds, if that is known.
+pub(super) type Gone = (Arc<str>, Option<Version>);
 
 /// What one response carries.
 #[derive(Debug, Default)]
@@ -17,8 +20,8 @@ pub(super) struct Selection {
     pub(super) whole: Vec<Arc<ListDiff>>,
     /// Resources picked for this stream.
     pub(super) picked: Vec<Arc<EncodedResource>>,
-    /// Names that are gone (told in delta only).
-    pub(super) removed: Vec<Arc<str>>,
+    /// Resources that are gone, with the versions that the client holds (told in delta only).
+    pub(super) removed: Vec<Gone>,
     /// Names that were asked for and are not there (told in delta only).
     pub(super) absent: Vec<Arc<str>>,
 }
@@ -63,8 +66,9 @@ impl Selection {
             Variant::Delta => splice_resources(&self.picked, encode_delta_resources, &mut segments),
         }
         if variant == Variant::Delta {
-            segments.push(encode_removed(&self.removed).into());
-            segments.push(encode_removed(&self.absent).into());
+            let removed = self.removed.iter().map(|(name, _)| name);
+            let names: Vec<_> = removed.chain(&self.absent).cloned().collect();
+            segments.push(encode_removed(&names).into());
         }
         segments.retain(|segment| !segment.is_empty());
         segments

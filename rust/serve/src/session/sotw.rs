@@ -18,20 +18,22 @@ use super::{Response, Variant};
 
 /// Take over the names of a request.
 ///
-/// A later request without a nonce comes from a client that began anew, so it is answered in full.
+/// A later request without a nonce, when one was sent, comes from a client that began anew: it is
+/// answered in full.
 pub(super) fn subscribe(state: &mut TypeSession, request: &DiscoveryRequest, names: Names<'_>) {
     let requested = &request.resource_names;
-    match &mut state.subscription {
-        Some(subscription) if !request.response_nonce.is_empty() => {
-            let changes = subscription.replace(requested, names);
-            if !changes.is_empty() {
-                state.note(changes);
-            }
-        }
-        _ => {
-            state.start(Subscription::first(state.type_url, requested, names));
-            state.claimed_version.clone_from(&request.version_info);
-        }
+    let is_anew = request.response_nonce.is_empty() && state.latest_nonce().is_some();
+    let Some(subscription) = &mut state.subscription else {
+        state.start(Subscription::first(state.type_url, requested, names));
+        state.claimed_version.clone_from(&request.version_info);
+        return;
+    };
+    let changes = subscription.replace(requested, names);
+    if is_anew {
+        let subscription = subscription.clone();
+        state.start(subscription);
+    } else {
+        state.note(changes);
     }
 }
 
@@ -56,10 +58,14 @@ pub(super) fn compose(
     if is_sent_whole(state) {
         return compose_whole(state, target, nonce, may_remove);
     }
-    let selection = match state.select(target, Variant::Sotw) {
-        Some(selection) => selection,
-        None => state.select_isolated(target)?,
-    };
+    let was_first = state.is_first;
+    let selection = state
+        .select(target, Variant::Sotw)
+        .and_then(|mut selection| {
+            selection.removed.clear();
+            (was_first || !selection.is_empty()).then_some(selection)
+        });
+    let selection = selection.or_else(|| state.select_isolated(target))?;
     let version = target.version();
     let mut segments = vec![encode_sotw_prefix(
         state.type_url,
@@ -89,7 +95,10 @@ fn compose_whole(
     let mut selection = state.select(target, Variant::Sotw).unwrap_or_default();
     let gone = std::mem::take(&mut selection.removed);
     if state.type_url == TypeUrl::Cluster {
-        let gone = gone.iter().filter_map(|name| before.find(name)).cloned();
+        let gone = gone
+            .iter()
+            .filter_map(|(name, _)| before.find(name))
+            .cloned();
         state.retained.extend(gone);
     }
     trim_retained(state, target);

@@ -59,12 +59,6 @@ pub(super) struct Changes {
     pub(super) is_wildcard_again: bool,
 }
 
-impl Changes {
-    pub(super) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// Everything, or names, or both.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
@@ -261,7 +255,7 @@ mod tests {
     fn legacy_wildcard_ends_with_the_first_name() {
         with_names(|names| {
             let mut subscription = Subscription::first(TypeUrl::Cluster, &[], names);
-            assert!(subscription.replace(&[], names).is_empty());
+            assert_eq!(subscription.replace(&[], names), Changes::default());
             let changes = subscription.replace(&texts(&["a"]), names);
             assert_eq!(asked(&changes), ["a"]);
             assert!(subscription.covers("a") && !subscription.covers("b"));
@@ -275,11 +269,8 @@ mod tests {
         with_names(|names| {
             let mut subscription =
                 Subscription::first(TypeUrl::Endpoint, &texts(&["c", "a", "b", "a"]), names);
-            assert!(
-                subscription
-                    .replace(&texts(&["b", "a", "c"]), names)
-                    .is_empty()
-            );
+            let same = subscription.replace(&texts(&["b", "a", "c"]), names);
+            assert_eq!(same, Changes::default());
             let changes = subscription.replace(&texts(&["d", "b", "*"]), names);
             assert_eq!(
                 (asked(&changes), dropped(&changes)),

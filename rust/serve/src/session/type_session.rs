@@ -39,7 +39,7 @@ pub(super) struct TypeSession {
     /// The version that the client says it has (state of the world), until the first response.
     pub(super) claimed_version: String,
     /// Resources that are gone and not yet told, with the versions that the client holds (delta).
-    pub(super) withheld: BTreeMap<Arc<str>, Version>,
+    pub(super) withheld: BTreeMap<Arc<str>, Option<Version>>,
     /// Resources that are gone and still sent (state of the world).
     pub(super) retained: Vec<Arc<EncodedResource>>,
     /// Parts of a rejected response, to be sent apart so that one bad resource keeps no other back.
@@ -156,20 +156,33 @@ impl TypeSession {
             self.refused.remove(name);
         }
         if changes.is_wildcard_again {
-            self.sent = nothing();
+            // All that the client holds is told again, and what it holds no more rightly as gone.
+            self.asked
+                .extend(self.sent.iter().map(|r| Arc::clone(&r.name)));
             self.is_first = true;
         } else if changes.is_wildcard_new {
-            // Of all that is asked for now, the client holds what it had asked for by name.
-            let names = self.subscription.iter().flat_map(|s| s.names());
-            let held = names.filter(|n| !changes.asked.contains(*n) && !self.asked.contains(*n));
-            let held = held.filter_map(|n| self.sent.find(n));
-            self.known = Some(
-                held.map(|r| (r.name.as_ref().to_owned(), Some(r.version)))
-                    .collect(),
-            );
+            // Of all that is asked for now, the client holds what it had asked for by name, or brought.
+            if self.known.is_none() {
+                let names = self.subscription.iter().flat_map(Subscription::names);
+                let is_held =
+                    |n: &&Arc<str>| !changes.asked.contains(*n) && !self.asked.contains(*n);
+                let held = names.filter(is_held).filter_map(|n| self.sent.find(n));
+                let held = held.map(|r| (r.name.as_ref().to_owned(), Some(r.version)));
+                let untold = self
+                    .withheld
+                    .iter()
+                    .map(|(n, v)| (n.as_ref().to_owned(), *v));
+                self.known = Some(held.chain(untold).collect());
+            }
             self.is_first = true;
         }
         self.asked.extend(changes.asked);
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.retain(|name| self.covers(name));
+        self.asked = asked;
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.retain(|name, _| self.covers(name));
+        self.refused = refused;
     }
 
     /// Have names answered again, as far as the client asks for them.
@@ -232,7 +245,7 @@ impl TypeSession {
     /// What is to be sent next, if anything. Afterwards the client counts as led to `target`.
     pub(super) fn select(&mut self, target: &Resources, variant: Variant) -> Option<Selection> {
         let was_first = self.is_first;
-        let mut missing: Vec<Arc<str>> = Vec::new();
+        let mut missing: BTreeSet<Arc<str>> = BTreeSet::new();
         if was_first && let Some(subscription) = &self.subscription {
             let names = subscription.names().iter();
             missing.extend(names.filter(|n| target.find(n).is_none()).cloned());
@@ -250,11 +263,11 @@ impl TypeSession {
                     selection.picked.push(Arc::clone(resource));
                 }
                 Some(_) => {}
-                None => missing.push(name),
+                None => drop(missing.insert(name)),
             }
         }
         match variant {
-            Variant::Delta => selection.absent = missing,
+            Variant::Delta => selection.absent = missing.into_iter().collect(),
             // Envoy keeps a cluster out of use until its endpoints are answered, so names without
             // endpoints get an empty assignment, as Istio does.
             Variant::Sotw if self.type_url == TypeUrl::Endpoint => {
@@ -266,7 +279,7 @@ impl TypeSession {
         }
         selection
             .removed
-            .retain(|name| !selection.absent.contains(name));
+            .retain(|(name, _)| !selection.absent.contains(name));
         self.withheld.retain(|name, _| target.find(name).is_none());
         self.sent = target.clone();
         self.is_first = false;
@@ -301,14 +314,18 @@ impl TypeSession {
         target: &Resources,
     ) -> Selection {
         let is_new = |r: &&Arc<EncodedResource>| {
-            self.covers(&r.name) && known.get(&*r.name).copied().flatten() != Some(r.version)
+            self.covers(&r.name)
+                && !self.is_excepted(r)
+                && known.get(&*r.name).copied().flatten() != Some(r.version)
         };
         let gone = known
-            .keys()
-            .filter(|n| self.covers(n) && target.find(n).is_none());
+            .iter()
+            .filter(|(n, _)| self.covers(n) && target.find(n).is_none());
         Selection {
             picked: target.iter().filter(is_new).cloned().collect(),
-            removed: gone.map(|n| n.as_str().into()).collect(),
+            removed: gone
+                .map(|(n, version)| (n.as_str().into(), *version))
+                .collect(),
             ..Selection::default()
         }
     }
@@ -335,7 +352,7 @@ impl TypeSession {
                 self.covers(&r.name)
                     && !self.is_excepted(r)
                     && !is_moved(r)
-                    && self.withheld.get(&r.name) != Some(&r.version)
+                    && self.withheld.get(&r.name) != Some(&Some(r.version))
             };
             let n_wanted = diff.changed.iter().filter(is_wanted).count();
             if n_wanted == diff.changed.len() {
@@ -347,7 +364,10 @@ impl TypeSession {
             }
             let gone = diff.removed.iter();
             let gone = gone.filter(|n| self.covers(n) && target.find(n).is_none());
-            selection.removed.extend(gone.cloned());
+            let held = |n: &str| self.sent.find(n).map(|r| r.version);
+            selection
+                .removed
+                .extend(gone.map(|n| (Arc::clone(n), held(n))));
         }
         selection
     }

@@ -12,55 +12,55 @@ use prost::Message;
 
 /// One type's state in the client.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     /// Names to encoded `Any`s.
-    pub resources: BTreeMap<String, Vec<u8>>,
+    pub(crate) resources: BTreeMap<String, Vec<u8>>,
     /// Versions by name (delta).
-    pub versions: BTreeMap<String, String>,
+    pub(crate) versions: BTreeMap<String, String>,
     /// The names that are subscribed to.
-    pub names: BTreeSet<String>,
+    pub(crate) names: BTreeSet<String>,
     /// Whether everything is.
-    pub is_wildcard: bool,
+    pub(crate) is_wildcard: bool,
     /// Whether it is because the first request had no names.
-    pub is_legacy: bool,
+    pub(crate) is_legacy: bool,
     /// Whether anything was ever asked.
-    pub is_subscribed: bool,
+    pub(crate) is_subscribed: bool,
     /// The nonces that were received and not answered.
-    pub open: Vec<String>,
+    pub(crate) open: Vec<String>,
     /// The last nonce that was received.
-    pub last_nonce: String,
+    pub(crate) last_nonce: String,
     /// The last version that was accepted.
-    pub version: String,
+    pub(crate) version: String,
     /// Names whose content may come unchanged: asked for, in a rejected response, or warming.
-    pub excused: BTreeSet<String>,
+    pub(crate) excused: BTreeSet<String>,
 }
 
 impl Held {
-    pub fn covers(&self, name: &str) -> bool {
+    pub(crate) fn covers(&self, name: &str) -> bool {
         self.is_wildcard || self.names.contains(name)
     }
 }
 
 /// What one response said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    pub type_url: TypeUrl,
-    pub nonce: String,
-    pub version: String,
-    pub names: Vec<String>,
-    pub removed: Vec<String>,
+pub(crate) struct Received {
+    pub(crate) type_url: TypeUrl,
+    pub(crate) nonce: String,
+    pub(crate) version: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) removed: Vec<String>,
 }
 
 /// A client of one stream.
 #[derive(Debug)]
-pub struct Client {
-    pub session: Session,
-    pub variant: Variant,
-    pub held: BTreeMap<TypeUrl, Held>,
+pub(crate) struct Client {
+    pub(crate) session: Session,
+    pub(crate) variant: Variant,
+    pub(crate) held: BTreeMap<TypeUrl, Held>,
 }
 
 impl Client {
-    pub fn new(session: Session, variant: Variant) -> Self {
+    pub(crate) fn new(session: Session, variant: Variant) -> Self {
         Self {
             session,
             variant,
@@ -68,22 +68,26 @@ impl Client {
         }
     }
 
-    pub fn of(&mut self, type_url: TypeUrl) -> &mut Held {
+    pub(crate) fn of(&mut self, type_url: TypeUrl) -> &mut Held {
         self.held.entry(type_url).or_default()
     }
 
     /// Subscribe to more names (`*` for all) and drop others; no names in a first request mean all.
-    pub fn subscribe(&mut self, type_url: TypeUrl, add: &[&str], drop: &[&str]) -> Outcome {
+    pub(crate) fn subscribe(&mut self, type_url: TypeUrl, add: &[&str], drop: &[&str]) -> Outcome {
         let variant = self.variant;
         let held = self.of(type_url);
         let is_first = !held.is_subscribed;
+        let was_named = held.is_subscribed && !held.is_legacy;
         held.is_subscribed = true;
         if is_first && add.is_empty() && type_url.has_legacy_wildcard() {
             (held.is_wildcard, held.is_legacy) = (true, true);
         }
         for name in add {
             if *name == "*" {
-                // What was held by name may be told again only if it changed.
+                if held.is_wildcard {
+                    let again: Vec<String> = held.resources.keys().cloned().collect();
+                    held.excused.extend(again);
+                }
                 (held.is_wildcard, held.is_legacy) = (true, false);
                 continue;
             }
@@ -97,11 +101,17 @@ impl Client {
                 held.excused.insert((*name).to_owned());
             }
         }
+        if variant == Variant::Sotw && (add.contains(&"*") || drop.contains(&"*")) {
+            // Going to or from a wildcard, what is asked for by name is answered again.
+            held.excused.extend(held.names.iter().cloned());
+        }
         if variant == Variant::Sotw {
+            let is_explicit = held.is_wildcard && !held.is_legacy;
             let is_legacy = type_url.has_legacy_wildcard()
                 && held.names.is_empty()
-                && (is_first && !held.is_wildcard || held.is_legacy);
-            held.is_wildcard = is_legacy || held.is_wildcard && !held.is_legacy;
+                && !is_explicit
+                && !was_named;
+            held.is_wildcard = is_legacy || is_explicit;
             held.is_legacy = is_legacy;
         }
         let (is_wildcard, names) = (held.is_wildcard, held.names.clone());
@@ -127,7 +137,7 @@ impl Client {
     }
 
     /// Subscribe to all for the first time with what a former stream had brought (delta).
-    pub fn resume(&mut self, type_url: TypeUrl, names: &[&str], former: &Held) -> Outcome {
+    pub(crate) fn resume(&mut self, type_url: TypeUrl, names: &[&str], former: &Held) -> Outcome {
         let held = self.of(type_url);
         held.is_subscribed = true;
         held.is_wildcard = names.is_empty();
@@ -143,7 +153,7 @@ impl Client {
     }
 
     /// Accept the oldest open response of a type, or reject it with a message.
-    pub fn answer(&mut self, type_url: TypeUrl, rejection: Option<&str>) -> Option<Outcome> {
+    pub(crate) fn answer(&mut self, type_url: TypeUrl, rejection: Option<&str>) -> Option<Outcome> {
         let held = self.of(type_url);
         if held.open.is_empty() {
             return None;
@@ -157,7 +167,7 @@ impl Client {
     }
 
     /// Answer any nonce, also a stale one.
-    pub fn answer_nonce(
+    pub(crate) fn answer_nonce(
         &mut self,
         type_url: TypeUrl,
         nonce: &str,
@@ -201,7 +211,7 @@ impl Client {
     }
 
     /// Take the next response, if any, and check it.
-    pub fn receive(&mut self) -> Option<Received> {
+    pub(crate) fn receive(&mut self) -> Option<Received> {
         let response = self.session.next_response()?;
         let bytes = response.segments.concat();
         let received = match self.variant {
@@ -310,7 +320,7 @@ impl Client {
     }
 
     /// Receive and accept until nothing more comes; what came, in order.
-    pub fn settle(&mut self) -> Vec<Received> {
+    pub(crate) fn settle(&mut self) -> Vec<Received> {
         let mut all = Vec::new();
         loop {
             let types: Vec<TypeUrl> = self.held.keys().copied().collect();

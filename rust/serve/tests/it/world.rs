@@ -18,7 +18,7 @@ use navarch_envoy::envoy::extensions::filters::network::http_connection_manager:
 };
 
 /// The types that the tests use, in push order.
-pub const TYPES: [TypeUrl; 4] = [
+pub(crate) const TYPES: [TypeUrl; 4] = [
     TypeUrl::Cluster,
     TypeUrl::Endpoint,
     TypeUrl::Listener,
@@ -26,10 +26,10 @@ pub const TYPES: [TypeUrl; 4] = [
 ];
 
 /// What exists, in which revision.
-pub type World = BTreeMap<(TypeUrl, String), u8>;
+pub(crate) type World = BTreeMap<(TypeUrl, String), u8>;
 
 /// A world in which `names` of all types exist in `revision`.
-pub fn world(names: &[&str], revision: u8) -> World {
+pub(crate) fn world(names: &[&str], revision: u8) -> World {
     let all = TYPES
         .into_iter()
         .flat_map(|t| names.iter().map(move |n| ((t, (*n).to_owned()), revision)));
@@ -37,7 +37,7 @@ pub fn world(names: &[&str], revision: u8) -> World {
 }
 
 /// One resource. A cluster refers to the endpoints of its name, a listener to the routes of its name.
-pub fn resource(
+pub(crate) fn resource(
     cache: &ResourceCache,
     type_url: TypeUrl,
     name: &str,
@@ -94,7 +94,7 @@ fn listener(name: &str, revision: u8) -> Listener {
 }
 
 /// The snapshot of a world; names that begin with `o` are the proxy's own.
-pub fn snapshot(world: &World, cache: &ResourceCache) -> Arc<ResourceSnapshot> {
+pub(crate) fn snapshot(world: &World, cache: &ResourceCache) -> Arc<ResourceSnapshot> {
     let (mut shared, mut own) = (ResourcePart::default(), ResourcePart::default());
     for t in TYPES {
         let of_type = world.iter().filter(|((type_url, _), _)| *type_url == t);
