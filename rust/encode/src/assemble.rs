@@ -65,7 +65,10 @@ pub fn assemble_group(cache: &ResourceCache, mesh: &MeshSnapshot, scope: &ProxyS
         let (routes, faults) = rds::build_route_configuration(inputs);
         (Some(routes), faults)
     });
-    made.add(cache, vec![nds::name_table_inputs(mesh, scope)], |inputs| {
+    // Istio's agent answers DNS beside workloads only, not in gateways.
+    let is_named = scope.group.kind == ProxyKind::Sidecar;
+    let names = is_named.then(|| nds::name_table_inputs(mesh, scope));
+    made.add(cache, names.into_iter().collect(), |inputs| {
         (Some(nds::build_name_table(inputs)), Vec::new())
     });
     made

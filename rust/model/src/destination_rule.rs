@@ -276,7 +276,7 @@ pub struct OutlierDetection {
     pub base_ejection_time: Option<Span>,
     pub max_ejection_percent: i32,
     pub min_health_percent: i32,
-    pub outlier_detection_http_error_codes: Vec<String>,
+    pub outlier_detection_http_error_codes: Vec<Wrapped<u32>>,
 }
 
 /// How a client does TLS.

@@ -150,7 +150,7 @@ pub struct Service {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Of type `LoadBalancer` or with externalIPs: addresses from outside the cluster.
     pub external_addresses: Vec<Arc<str>>,
-    /// Annotation `istio.io/connect-strategy` is `FIRST_HEALTHY_RACE`.
+    /// Annotation `istio.io/connect-strategy` is `RACE_FIRST_TCP_CONNECT`.
     pub is_happy_eyeballs: bool,
     /// Connections of clients persist (label `istio.io/persistent-session`).
     pub is_persistent_session: bool,

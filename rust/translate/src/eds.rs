@@ -271,14 +271,18 @@ fn group_by_locality(inputs: &EndpointInputs) -> Vec<LocalityGroup<'_>> {
         if endpoint.service_port_name != inputs.port_name || !inputs.is_taken(endpoint) {
             continue;
         }
-        groups
-            .entry(&endpoint.workload.locality)
-            .or_default()
-            .push(Member {
-                workload: Some(&endpoint.workload),
-                labels: Cow::Borrowed(&endpoint.workload.labels),
-                endpoint: build_lb_endpoint(endpoint, inputs.tls.has_mutual_tls(i, endpoint)),
-            });
+        let has_mutual_tls = inputs.tls.has_mutual_tls(i, endpoint);
+        // Istio's dual-stack mode is off by default: each address is an endpoint for everybody.
+        for address in &endpoint.addresses {
+            if inputs.is_address_taken(address, endpoint) {
+                let members = groups.entry(&endpoint.workload.locality).or_default();
+                members.push(Member {
+                    workload: Some(&endpoint.workload),
+                    labels: Cow::Borrowed(&endpoint.workload.labels),
+                    endpoint: build_lb_endpoint(endpoint, address, has_mutual_tls),
+                });
+            }
+        }
     }
     groups
         .into_iter()
@@ -301,16 +305,7 @@ impl EndpointInputs {
             Health::Draining => filter.is_draining_kept,
             Health::Terminating => false,
         };
-        let is_address_taken = match endpoint.addresses.first().map_or("", |address| &**address) {
-            // Only a gateway of its network can stand for it.
-            "" => self
-                .networks
-                .as_ref()
-                .is_some_and(|n| !n.is_local(&workload.network)),
-            address => filter.is_name_kept || endpoint.port == 0 || is_ip(address),
-        };
         is_health_taken
-            && is_address_taken
             && filter
                 .node_name
                 .as_ref()
@@ -323,6 +318,15 @@ impl EndpointInputs {
                 || workload.network.is_empty()
                 || filter.networks.contains(&*workload.network))
             && is_selected(&filter.labels, &workload.labels)
+    }
+
+    fn is_address_taken(&self, address: &str, endpoint: &Endpoint) -> bool {
+        if address.is_empty() {
+            // Only a gateway of its network can stand for it.
+            let networks = self.networks.as_ref();
+            return networks.is_some_and(|n| !n.is_local(&endpoint.workload.network));
+        }
+        self.filter.is_name_kept || endpoint.port == 0 || is_ip(address)
     }
 }
 

@@ -32,7 +32,7 @@ pub enum ClusterName<'a> {
         /// The workload's (or Sidecar ingress listener's) port.
         port: u32,
     },
-    /// `outbound_.port_.subset_.host`: the cluster behind an AUTO_PASSTHROUGH gateway, named as its SNI.
+    /// `outbound_.port_.subset_.host`: the cluster behind an `AUTO_PASSTHROUGH` gateway, named as its SNI.
     SniDnat {
         /// The service port's number.
         port: u32,

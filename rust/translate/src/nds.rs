@@ -2,11 +2,11 @@
 //!
 //! Source: istio `pkg/dns/server/name_table.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_envoy::istio::networking::nds::v1::{NameTable, name_table::NameInfo};
-use navarch_model::{Registry, Resolution, Service, ServiceEndpoints, Shared};
+use navarch_model::{Health, Hostname, Registry, Resolution, Service, ServiceEndpoints, Shared};
 use navarch_snapshot::{MeshSnapshot, ProxyScope};
 
 use crate::address::{IpMode, is_ip, is_ipv6};
@@ -32,7 +32,18 @@ struct NamedService {
 /// The inputs of a scope's name table.
 pub fn name_table_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> NameTableInputs {
     let group = &scope.group;
-    let services = scope.services.iter().map(|service| NamedService {
+    // What only a rule leads to has clusters, but no name of its own.
+    let imported: BTreeSet<&Hostname> = scope
+        .egress
+        .iter()
+        .flat_map(|egress| &egress.services)
+        .map(|s| &s.hostname)
+        .collect();
+    let services = scope
+        .services
+        .iter()
+        .filter(|service| imported.contains(&service.hostname));
+    let services = services.map(|service| NamedService {
         service: service.clone(),
         endpoints: (service.resolution == Resolution::Passthrough).then(|| mesh.endpoints(service)),
     });
@@ -60,11 +71,16 @@ fn add_service(
     inputs: &NameTableInputs,
 ) {
     let service = &named.service;
-    let ips = match service_address(service, inputs) {
+    let addresses = service_addresses(service, inputs);
+    let ips = if addresses.is_empty() {
+        headless_addresses(table, named, inputs)
+    } else {
         // A CIDR is no answer to a question for a name.
-        Some(address) if !is_ip(address) => return,
-        Some(address) => vec![address.to_owned()],
-        None => headless_addresses(table, named, inputs),
+        addresses
+            .into_iter()
+            .filter(|address| is_ip(address))
+            .map(str::to_owned)
+            .collect()
     };
     if ips.is_empty() {
         return;
@@ -96,23 +112,25 @@ fn add_service(
     }
 }
 
-/// The address that stands for a service: its first of a family that the proxy has.
-fn service_address<'a>(service: &'a Service, inputs: &NameTableInputs) -> Option<&'a str> {
-    let addresses = if service.addresses.is_empty() && inputs.is_auto_allocated {
-        &service.auto_allocated_addresses
+/// The addresses that stand for a service, of families that the proxy has: the first of a Kubernetes Service,
+/// all of an entry.
+fn service_addresses<'a>(service: &'a Service, inputs: &NameTableInputs) -> Vec<&'a str> {
+    let (addresses, is_allocated) = if service.addresses.is_empty() && inputs.is_auto_allocated {
+        (&service.auto_allocated_addresses, true)
     } else {
-        &service.addresses
+        (&service.addresses, false)
     };
-    let is_reached = |address: &&Arc<str>| match inputs.ip_mode {
+    let is_reached = |address: &&str| match inputs.ip_mode {
         IpMode::V4 => !is_ipv6(address),
         IpMode::V6 => is_ipv6(address),
         IpMode::Dual => true,
     };
-    addresses
+    let reached = addresses
         .iter()
-        .find(is_reached)
-        .or(addresses.first())
         .map(|address| &**address)
+        .filter(is_reached);
+    let is_one = service.registry == Registry::Kubernetes || is_allocated;
+    reached.take(if is_one { 1 } else { usize::MAX }).collect()
 }
 
 /// The endpoints' own addresses; Pods with a host name get a name each.
@@ -130,7 +148,10 @@ fn headless_addresses(
         let addresses = || endpoint.addresses.iter().map(ToString::to_string);
         let workload = &*endpoint.workload;
         let is_same = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
-        if endpoint.addresses.iter().any(|address| !is_ip(address))
+        let is_ready = matches!(endpoint.health, Health::Healthy | Health::Unknown)
+            || service.has_published_not_ready;
+        if !is_ready
+            || endpoint.addresses.iter().any(|address| !is_ip(address))
             || !is_same(&workload.network, &inputs.network)
         {
             continue;

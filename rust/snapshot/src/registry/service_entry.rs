@@ -71,7 +71,7 @@ fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
             .annotations
             .get("istio.io/connect-strategy")
             .map(String::as_str)
-            == Some("FIRST_HEALTHY_RACE"),
+            == Some("RACE_FIRST_TCP_CONNECT"),
         is_persistent_session: false,
     }
 }
@@ -105,7 +105,7 @@ fn without_full_mask(address: &str) -> &str {
     }
 }
 
-/// Whether the workload behind an entry is up; unknown counts as healthy.
+/// Whether the workload behind an entry is down; nobody tells that it is up.
 pub(crate) fn health_of_entry(entry: &WorkloadEntry) -> Health {
     let healthy = entry
         .status
@@ -114,7 +114,7 @@ pub(crate) fn health_of_entry(entry: &WorkloadEntry) -> Health {
         .find(|c| c.condition_type == "Healthy");
     match healthy.map(|condition| condition.status.as_str()) {
         Some("False") => Health::Unhealthy,
-        _ => Health::Healthy,
+        _ => Health::Unknown,
     }
 }
 
@@ -134,37 +134,28 @@ impl Registry {
             resolution_of(&spec.resolution),
             Resolution::Dns | Resolution::DnsRoundRobin
         );
-        if spec.endpoints.is_empty() && is_dns {
-            let workload = Shared::new(Workload::default());
-            return spec
-                .ports
-                .iter()
-                .map(|port| Endpoint {
-                    addresses: vec![host.as_str().into()],
-                    port: if port.target_port > 0 {
-                        port.target_port
-                    } else {
-                        port.number
-                    },
-                    service_port_name: port.name.as_str().into(),
-                    weight: None,
-                    health: Health::Healthy,
-                    workload: workload.clone(),
-                })
-                .collect();
-        }
-        let namespace = entry.metadata.namespace.as_str();
+        let (name, namespace) = (&entry.metadata.name, &entry.metadata.namespace);
         let mut endpoints = Vec::new();
-        for inline in &spec.endpoints {
-            let mut workload = (*self.workload_of_entry(inline, "", namespace, root)).clone();
-            // An inline endpoint is no workload of its own.
-            workload.namespace = "".into();
-            let workload = Shared::new(workload);
+        if spec.endpoints.is_empty() && is_dns {
+            // The host itself is the one endpoint.
+            let own = WorkloadEntrySpec {
+                address: host.as_str().to_owned(),
+                ..WorkloadEntrySpec::default()
+            };
+            let workload = self.workload_of_entry(&own, name, namespace, root);
+            let ports = spec.ports.iter();
+            endpoints
+                .extend(ports.map(|port| entry_endpoint(&own, port, &workload, Health::Unknown)));
+        }
+        for (i, inline) in spec.endpoints.iter().enumerate() {
+            let workload = self.workload_of_entry(inline, &format!("{name}-{i}"), namespace, root);
             for port in &spec.ports {
-                endpoints.push(entry_endpoint(inline, port, &workload, Health::Healthy));
+                endpoints.push(entry_endpoint(inline, port, &workload, Health::Unknown));
             }
         }
-        endpoints
+        // Istio makes a service of each address and gathers the endpoints of all: they stand there as often.
+        let n_all = endpoints.len() * spec.addresses.len().max(1);
+        endpoints.into_iter().cycle().take(n_all).collect()
     }
 
     /// WorkloadEntries and Pods of the entry's namespace that its selector picks.

@@ -61,7 +61,7 @@ pub(super) fn build_error_matcher(
     let mut rules: Vec<MatchPredicate> = settings
         .outlier_detection_http_error_codes
         .iter()
-        .map(|code| status_is(code))
+        .map(|code| status_is(code.0))
         .collect();
     let matcher = match rules.len() {
         0 => return None,
@@ -76,11 +76,11 @@ pub(super) fn build_error_matcher(
     })
 }
 
-fn status_is(code: &str) -> MatchPredicate {
+fn status_is(code: u32) -> MatchPredicate {
     let header = HeaderMatcher {
         name: ":status".to_owned(),
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
-            match_pattern: Some(MatchPattern::Exact(code.to_owned())),
+            match_pattern: Some(MatchPattern::Exact(code.to_string())),
             ..StringMatcher::default()
         })),
         ..HeaderMatcher::default()

@@ -54,7 +54,9 @@ impl UpstreamProtocol {
             Self::Http2
         } else if client.kind == ProxyKind::Sidecar && protocol.is_unsupported() {
             Self::Downstream
-        } else if client.is_header_case_preserved && protocol.is_http() {
+        } else if client.is_header_case_preserved
+            && (protocol.is_http() || protocol.is_unsupported())
+        {
             Self::Http1
         } else {
             Self::Unset

@@ -20,9 +20,12 @@ const ISTIO_METADATA: &str = "istio";
 const TLS_MODE: &str = "tlsMode";
 const MUTUAL_TLS: &str = "istio";
 
-/// An endpoint of a service.
-pub(crate) fn build_lb_endpoint(endpoint: &model::Endpoint, has_mutual_tls: bool) -> LbEndpoint {
-    let address = endpoint.addresses.first().map_or("", |address| address);
+/// One address of an endpoint of a service.
+pub(crate) fn build_lb_endpoint(
+    endpoint: &model::Endpoint,
+    address: &str,
+    has_mutual_tls: bool,
+) -> LbEndpoint {
     let workload = &*endpoint.workload;
     let (name, revision) = canonical_service(workload);
     let identity = format!(
