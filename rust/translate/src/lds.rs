@@ -17,6 +17,7 @@ mod network_filter;
 mod outbound;
 mod outbound_build;
 mod reserved;
+mod service_address;
 mod tcp_routing;
 mod tls;
 mod tracing;

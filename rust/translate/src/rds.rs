@@ -36,6 +36,7 @@ use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_model::{Diagnostic, HttpRetry, ProxyKind};
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
 
+pub(crate) use domain::short_names;
 pub use gateway_merge::{
     GatewayConflict, GatewayServer, MergedGateway, ServerPort, merge_gateways,
 };

@@ -8,9 +8,10 @@ use navarch_envoy::envoy::config::accesslog::v3::{
     access_log_filter::FilterSpecifier,
 };
 use navarch_envoy::envoy::config::core::v3::{
-    ApiVersion, DataSource, GrpcService, JsonFormatOptions, SubstitutionFormatString, data_source,
+    ApiVersion, DataSource, GrpcService, JsonFormatOptions, SubstitutionFormatString,
+    TypedExtensionConfig, data_source,
     grpc_service::{EnvoyGrpc, TargetSpecifier},
-    substitution_format_string::Format,
+    substitution_format_string,
 };
 use navarch_envoy::envoy::extensions::access_loggers::file::v3::{
     FileAccessLog, file_access_log::AccessLogFormat,
@@ -18,8 +19,10 @@ use navarch_envoy::envoy::extensions::access_loggers::file::v3::{
 use navarch_envoy::envoy::extensions::access_loggers::grpc::v3::{
     CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig, TcpGrpcAccessLogConfig,
 };
-use navarch_model::MeshConfig;
-use prost_types::{Struct, Value, value::Kind};
+use std::collections::BTreeMap;
+
+use navarch_model::{JsonValue, MeshConfig, parse_json_object};
+use prost_types::{Any, ListValue, Struct, Value, value::Kind};
 
 /// Istio's line of text.
 const TEXT_FORMAT: &str = concat!(
@@ -70,6 +73,8 @@ const JSON_FORMAT: &[(&str, &str)] = &[
     ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%"),
 ];
 
+/// An operator that an extension of Envoy brings.
+const REQ_WITHOUT_QUERY: &str = "%REQ_WITHOUT_QUERY";
 /// The bootstrap's cluster of an access log service.
 const SERVICE_CLUSTER: &str = "envoy_accesslog_service";
 /// What Istio's metadata exchange leaves for the service to log.
@@ -82,12 +87,20 @@ const PEER_STATE: &[&str] = &[
     "wasm.downstream_peer_id",
 ];
 
+/// How a file's entries look.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Format {
+    /// One line each, closed by a newline.
+    Text(String),
+    /// One object each.
+    Json(BTreeMap<String, JsonValue>),
+}
+
 /// What the mesh says of access logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct AccessLogFacts {
     file: String,
-    format: String,
-    is_json: bool,
+    format: Format,
     has_service: bool,
     is_off_for_listeners: bool,
 }
@@ -95,10 +108,15 @@ pub(super) struct AccessLogFacts {
 impl AccessLogFacts {
     /// The part of the mesh's settings.
     pub(super) fn new(mesh: &MeshConfig) -> Self {
+        let format = &mesh.access_log_format;
         Self {
             file: mesh.access_log_file.clone(),
-            format: mesh.access_log_format.clone(),
-            is_json: mesh.access_log_encoding == "JSON",
+            format: if mesh.access_log_encoding == "JSON" {
+                // What is no object gives Istio's, as an empty text does.
+                Format::Json(parse_json_object(format).unwrap_or_else(default_json))
+            } else {
+                Format::Text(text(format))
+            },
             has_service: mesh.enable_envoy_access_log_service,
             is_off_for_listeners: mesh.disable_envoy_listener_log,
         }
@@ -146,7 +164,7 @@ pub(super) fn build_listener(facts: &AccessLogFacts) -> Vec<AccessLog> {
     logs
 }
 
-fn log(name: &str, config: prost_types::Any) -> AccessLog {
+fn log(name: &str, config: Any) -> AccessLog {
     AccessLog {
         name: name.to_owned(),
         config_type: Some(ConfigType::TypedConfig(config)),
@@ -158,26 +176,57 @@ fn file(facts: &AccessLogFacts) -> Option<AccessLog> {
     if facts.file.is_empty() {
         return None;
     }
-    let format = if facts.is_json {
-        SubstitutionFormatString {
-            format: Some(Format::JsonFormat(default_json())),
+    let format = match &facts.format {
+        Format::Json(fields) => SubstitutionFormatString {
+            format: Some(substitution_format_string::Format::JsonFormat(object(
+                fields,
+            ))),
             json_format_options: Some(JsonFormatOptions::default()),
+            formatters: formatters(&facts.format),
             ..SubstitutionFormatString::default()
-        }
-    } else {
-        SubstitutionFormatString {
-            format: Some(Format::TextFormatSource(DataSource {
-                specifier: Some(data_source::Specifier::InlineString(text(&facts.format))),
-                ..DataSource::default()
-            })),
+        },
+        Format::Text(line) => SubstitutionFormatString {
+            format: Some(substitution_format_string::Format::TextFormatSource(
+                DataSource {
+                    specifier: Some(data_source::Specifier::InlineString(line.clone())),
+                    ..DataSource::default()
+                },
+            )),
+            formatters: formatters(&facts.format),
             ..SubstitutionFormatString::default()
-        }
+        },
     };
     let config = FileAccessLog {
         path: facts.file.clone(),
         access_log_format: Some(AccessLogFormat::LogFormat(format)),
     };
     Some(log("envoy.access_loggers.file", pack(&config)))
+}
+
+/// Extensions that the operators of a format need; all others are Envoy's own.
+fn formatters(format: &Format) -> Vec<TypedExtensionConfig> {
+    let is_needed = match format {
+        Format::Text(line) => line.contains(REQ_WITHOUT_QUERY),
+        Format::Json(fields) => fields.values().any(needs_formatter),
+    };
+    let formatter = TypedExtensionConfig {
+        name: "envoy.formatter.req_without_query".to_owned(),
+        typed_config: Some(Any {
+            type_url: "type.googleapis.com/envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"
+                .to_owned(),
+            value: Vec::new(),
+        }),
+    };
+    is_needed.then_some(formatter).into_iter().collect()
+}
+
+fn needs_formatter(json: &JsonValue) -> bool {
+    match json {
+        JsonValue::Text(text) => text.contains(REQ_WITHOUT_QUERY),
+        JsonValue::List(items) => items.iter().any(needs_formatter),
+        JsonValue::Object(fields) => fields.values().any(needs_formatter),
+        JsonValue::Null | JsonValue::Bool(_) | JsonValue::Number(_) => false,
+    }
 }
 
 /// The operator's line, closed by a newline, or Istio's.
@@ -189,16 +238,32 @@ fn text(format: &str) -> String {
     }
 }
 
-fn default_json() -> Struct {
-    let value = |text: &str| Value {
-        kind: Some(Kind::StringValue(text.to_owned())),
-    };
+fn default_json() -> BTreeMap<String, JsonValue> {
+    let fields = JSON_FORMAT.iter();
+    fields
+        .map(|(key, format)| ((*key).to_owned(), JsonValue::Text((*format).to_owned())))
+        .collect()
+}
+
+fn object(fields: &BTreeMap<String, JsonValue>) -> Struct {
+    let fields = fields.iter();
     Struct {
-        fields: JSON_FORMAT
-            .iter()
-            .map(|(key, format)| ((*key).to_owned(), value(format)))
-            .collect(),
+        fields: fields.map(|(key, v)| (key.clone(), value(v))).collect(),
     }
+}
+
+fn value(json: &JsonValue) -> Value {
+    let kind = match json {
+        JsonValue::Null => Kind::NullValue(0),
+        JsonValue::Bool(value) => Kind::BoolValue(*value),
+        JsonValue::Number(number) => Kind::NumberValue(number.0),
+        JsonValue::Text(text) => Kind::StringValue(text.clone()),
+        JsonValue::List(items) => Kind::ListValue(ListValue {
+            values: items.iter().map(value).collect(),
+        }),
+        JsonValue::Object(fields) => Kind::StructValue(object(fields)),
+    };
+    Value { kind: Some(kind) }
 }
 
 fn tcp_service(log_name: &str) -> AccessLog {
@@ -228,7 +293,7 @@ fn common(log_name: &str) -> CommonGrpcAccessLogConfig {
 mod tests {
     use navarch_model::MeshConfig;
 
-    use super::{AccessLogFacts, build, build_listener, text};
+    use super::{AccessLogFacts, Format, build, build_listener, formatters, text};
 
     #[test]
     fn logs_are_off_until_a_file_is_named() {
@@ -243,6 +308,23 @@ mod tests {
         );
         mesh.disable_envoy_listener_log = true;
         assert!(build_listener(&AccessLogFacts::new(&mesh)).is_empty());
+    }
+
+    #[test]
+    fn a_json_format_of_the_operators_own_replaces_istios() {
+        let mut mesh = MeshConfig {
+            access_log_file: "/dev/stdout".into(),
+            access_log_encoding: "JSON".into(),
+            ..MeshConfig::default()
+        };
+        let n_fields = |mesh: &MeshConfig| match AccessLogFacts::new(mesh).format {
+            Format::Json(fields) => fields.len(),
+            Format::Text(_) => 0,
+        };
+        assert_eq!(n_fields(&mesh), 24);
+        mesh.access_log_format = r#"{"path": "%REQ_WITHOUT_QUERY(:PATH)%"}"#.into();
+        assert_eq!(n_fields(&mesh), 1);
+        assert_eq!(formatters(&AccessLogFacts::new(&mesh).format).len(), 1);
     }
 
     #[test]

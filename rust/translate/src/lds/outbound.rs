@@ -14,8 +14,8 @@ use navarch_snapshot::{EgressScope, MeshSnapshot, ProxyScope};
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
 use super::filter_chain::{ChainMatch, ConflictKey, PLAINTEXT_HTTP, RAW_BUFFER};
 use super::network_filter::TcpRoute;
-use super::reserved;
 use super::tcp_routing::TcpRouting;
+use super::{reserved, service_address};
 use crate::address::{self, IpMode};
 
 /// One outbound listener.
@@ -229,8 +229,7 @@ impl Collector<'_> {
     ) {
         let is_per_endpoint = binding.binds.is_empty()
             && service.resolution == Resolution::Passthrough
-            && service.addresses.is_empty()
-            && !self.has_auto_allocated(service)
+            && service_address::of(service, &self.scope.group).is_empty()
             && (port.protocol.is_tcp() || port.protocol.is_unsupported());
         if !is_per_endpoint {
             self.add(routing, service, port, binding);
@@ -266,34 +265,6 @@ impl Collector<'_> {
         }
     }
 
-    fn has_auto_allocated(&self, service: &Service) -> bool {
-        let metadata = &self.scope.group.metadata;
-        metadata.dns_capture
-            && metadata.dns_auto_allocate
-            && !service.auto_allocated_addresses.is_empty()
-    }
-
-    /// The addresses that clients of a service connect to; none when it has no address of its own.
-    fn addresses<'s>(&self, service: &'s Service) -> Vec<&'s Arc<str>> {
-        let own = if service.addresses.is_empty() && self.has_auto_allocated(service) {
-            &service.auto_allocated_addresses
-        } else {
-            &service.addresses
-        };
-        // Each address of a ServiceEntry stands for itself; a Service has one per family.
-        if service.registry == Registry::External && !service.addresses.is_empty() {
-            return own.iter().collect();
-        }
-        let group = &self.scope.group;
-        let of_family = |is_ipv6: bool| own.iter().find(move |ip| ip.contains(':') == is_ipv6);
-        let ipv4 = group.has_ipv4.then(|| of_family(false)).flatten();
-        let ipv6 = || group.has_ipv6.then(|| of_family(true)).flatten();
-        ipv4.or_else(ipv6)
-            .or_else(|| own.first())
-            .into_iter()
-            .collect()
-    }
-
     /// One service on one port: find its addresses, then take its place there.
     fn add(
         &mut self,
@@ -322,7 +293,7 @@ impl Collector<'_> {
             self.place(routing, &candidate(self.wildcards(), None));
             return;
         }
-        let addresses = self.addresses(service);
+        let addresses = service_address::of(service, &self.scope.group);
         if addresses.is_empty() {
             self.place(routing, &candidate(self.unspecified(service), None));
         }

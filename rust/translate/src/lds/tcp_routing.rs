@@ -14,6 +14,7 @@ use super::filter_chain::ChainMatch;
 use super::network_filter::{TcpPolicy, TcpRoute, TcpTarget};
 use super::outbound::{ChainContent, OutboundChain};
 use crate::name;
+use crate::rds::short_names;
 
 /// The gateway that stands for sidecars.
 const MESH_GATEWAY: &str = "mesh";
@@ -374,34 +375,11 @@ fn is_tcp_match(condition: &L4MatchAttributes, group: &NodeGroup, port: u32) -> 
         && (condition.source_namespace.is_empty() || condition.source_namespace == *group.namespace)
 }
 
-/// Shorter names by which clients of `dns_domain` may call a host, longest first.
-fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
-    let shared = host
-        .split('.')
-        .rev()
-        .zip(dns_domain.split('.').rev())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let labels: Vec<&str> = host.split('.').collect();
-    if shared == 0 || shared >= labels.len() {
-        return Vec::new();
-    }
-    let shortest = labels.len() - shared;
-    let mut names = vec![labels[..shortest].join(".")];
-    // Kubernetes' search path ends at the namespace and at `svc`, not within the cluster's domain.
-    if let Some(svc) = labels.iter().position(|label| *label == "svc") {
-        for end in (shortest + 1)..=(svc + 1) {
-            names.push(labels[..end].join("."));
-        }
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use navarch_model::{Destination, PortSelector};
 
-    use super::{destination_cluster, short_names};
+    use super::destination_cluster;
 
     #[test]
     fn a_destination_without_a_port_takes_the_listeners() {
@@ -419,18 +397,5 @@ mod tests {
             destination_cluster(&destination, None, 90),
             "outbound|80|v1|a.b"
         );
-    }
-
-    #[test]
-    fn short_names_are_those_of_the_clients_domain() {
-        assert_eq!(
-            short_names("db.shop.svc.cluster.local", "shop.svc.cluster.local"),
-            ["db", "db.shop", "db.shop.svc"]
-        );
-        assert_eq!(
-            short_names("db.data.svc.cluster.local", "shop.svc.cluster.local"),
-            ["db.data", "db.data.svc"]
-        );
-        assert!(short_names("www.example.com", "shop.svc.cluster.local").is_empty());
     }
 }

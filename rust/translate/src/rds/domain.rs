@@ -127,7 +127,7 @@ fn push(domains: &mut Vec<Domain>, host: &str, port: Option<u32>, is_expanded: b
 }
 
 /// The shorter ways to say a host for a client of a DNS domain (istio `GenerateAltVirtualHosts`).
-fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
+pub(crate) fn short_names(host: &str, dns_domain: &str) -> Vec<String> {
     match dns_domain.find(".svc.") {
         Some(end) if host.ends_with(&dns_domain[end..]) => {
             kubernetes_short_names(host, &dns_domain[..end])
