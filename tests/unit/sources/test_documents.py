@@ -32,7 +32,7 @@ def test_a_directive_belongs_to_the_document_after_it() -> None:
     assert documents.parse(chunk, "f", CATALOG, 0).found[0].key.name == "n"
 
 
-@given(st.lists(st.text("ab:{}[]- \n#'\"", max_size=20), max_size=5))
+@given(st.lists(st.text("ab:{}[] \n#'\"", max_size=20), max_size=5))
 def test_no_text_is_lost_by_splitting(parts: list[str]) -> None:
     """All but separators and empty documents comes back."""
     text = "\n---\n".join(parts)
