@@ -11,7 +11,11 @@ use crate::session::{TypeStatus, Variant};
 
 /// Every connected proxy with, for each type it asked for, the versions sent and accepted and the latest rejection.
 pub fn sync_status(fleet: &Fleet) -> Value {
-    fleet.connections().iter().map(|connection| proxy_status(connection)).collect()
+    fleet
+        .connections()
+        .iter()
+        .map(|connection| proxy_status(connection))
+        .collect()
 }
 
 fn proxy_status(connection: &Connection) -> Value {
@@ -66,7 +70,10 @@ pub fn config_dump(fleet: &Fleet, proxy_id: &str) -> Option<Value> {
     let mut dump = Map::new();
     dump.insert("proxy".to_owned(), json!(&*connection.proxy().id));
     for type_url in TypeUrl::ALL {
-        dump.insert(plural_name(type_url).to_owned(), resources_to_json(&target, type_url).into());
+        dump.insert(
+            plural_name(type_url).to_owned(),
+            resources_to_json(&target, type_url).into(),
+        );
     }
     Some(dump.into())
 }

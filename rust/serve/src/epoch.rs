@@ -10,7 +10,7 @@ use navarch_encode::{
     Assembled, ResourceCache, ResourcePart, ResourceSnapshot, assemble_endpoints, assemble_group,
     assemble_own,
 };
-use navarch_model::{Diagnostic, Proxy, hash128};
+use navarch_model::{ConfigKey, Diagnostic, Proxy, hash128};
 use navarch_snapshot::{Batch, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 
 use crate::push::ResourceSource;
@@ -68,13 +68,21 @@ impl MeshEpochs {
         }
     }
 
-    /// Apply a batch; whether anything changed, and what is wrong with objects by themselves.
+    /// Apply a batch; whether anything changed, and what in the batch could not be decoded.
     pub fn apply(&self, batch: Batch) -> (bool, Vec<Diagnostic>) {
+        let keys: BTreeSet<ConfigKey> = batch.iter().map(|change| change.key.clone()).collect();
         let mut applied = lock(&self.applied);
         let changes = applied.store.apply(batch);
         let is_changed = !changes.is_empty();
         applied.unpushed.merge(changes);
-        (is_changed, applied.store.diagnostics())
+        let diagnostics = applied.store.undecodable();
+        (
+            is_changed,
+            diagnostics
+                .filter(|fault| keys.contains(&fault.key))
+                .cloned()
+                .collect(),
+        )
     }
 
     /// The newest mesh.
@@ -82,26 +90,30 @@ impl MeshEpochs {
         lock(&self.applied).store.snapshot()
     }
 
-    /// The resources of a proxy that need not be connected, with what their builders had to say.
+    /// The resources of a proxy that need not be connected, with what there is to say of the objects behind them.
     pub fn translate(&self, proxy: &Proxy) -> (ResourceSnapshot, Vec<Diagnostic>) {
         let mesh = self.mesh();
         let scope = mesh.scope_of(&mesh.group_of(proxy));
         let shared = assemble_group(&self.cache, &mesh, &scope);
         let own = assemble_own(&self.cache, &mesh, &scope, proxy);
-        let diagnostics = shared
-            .diagnostics
-            .into_iter()
-            .chain(own.diagnostics)
-            .collect();
-        (ResourceSnapshot::new(&shared.part, &own.part), diagnostics)
+        let mut diagnostics = shared.diagnostics;
+        diagnostics.extend(own.diagnostics);
+        diagnostics.extend(lock(&self.applied).store.rule_diagnostics().iter().cloned());
+        (
+            ResourceSnapshot::new(&shared.part, &own.part),
+            diagnostics.into_iter().collect(),
+        )
     }
 
-    /// What is wrong with objects, by themselves and as seen by the proxies that are served; in order.
+    /// What is wrong with objects as seen by the proxies that are served, and with the names they use; in order.
+    ///
+    /// What could not be decoded is told by [`Self::apply`] alone.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all: BTreeSet<Diagnostic> = lock(&self.applied)
             .store
-            .diagnostics()
-            .into_iter()
+            .rule_diagnostics()
+            .iter()
+            .cloned()
             .collect();
         let built = lock(&self.built);
         for group in built.groups.values() {

@@ -92,16 +92,14 @@ impl MeshStore {
         Arc::clone(&self.current)
     }
 
-    /// What is wrong with objects by themselves or with the names they use, in key order.
-    pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut all: Vec<Diagnostic> = self
-            .undecodable
-            .values()
-            .chain(&self.rule_diagnostics)
-            .cloned()
-            .collect();
-        all.sort();
-        all
+    /// Faults of objects that could not be decoded and keep their last valid value, in key order.
+    pub fn undecodable(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.undecodable.values()
+    }
+
+    /// What is wrong with the names that rules use among themselves (delegates), in the order of their age.
+    pub fn rule_diagnostics(&self) -> &[Diagnostic] {
+        &self.rule_diagnostics
     }
 
     fn apply_one(&mut self, change: Change, dirty: &mut Dirty) {
