@@ -164,7 +164,16 @@ fn enum_json(number: i32, kind: &Kind) -> Value {
     value.map_or_else(|| number.into(), |v| v.name().into())
 }
 
+/// Whole numbers have no point, as in every other writer of protobuf JSON: readers take them for integers.
 fn float_json(value: f64) -> Value {
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= MAX_EXACT {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole, and within what both represent"
+        )]
+        return (value as i64).into();
+    }
     serde_json::Number::from_f64(value).map_or_else(
         || match value {
             v if v.is_nan() => "NaN".into(),
@@ -251,6 +260,13 @@ mod tests {
             to_json(url, &[0xff]),
             json!({"@type": url, "value": "/w=="})
         );
+    }
+
+    #[test]
+    fn whole_numbers_have_no_point() {
+        let url = "type.googleapis.com/google.protobuf.DoubleValue";
+        let two = [0x09, 0, 0, 0, 0, 0, 0, 0, 0x40];
+        assert_eq!(to_json(url, &two).to_string(), "2");
     }
 
     #[test]
