@@ -229,24 +229,22 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
         let facts = self.facts_of(destination);
         let alias = facts.and_then(|facts| facts.alias_of.as_ref());
         let host = alias.map_or(destination.host.as_str(), |alias| alias.as_str());
-        let ports = facts.and_then(|facts| facts.ports.as_deref());
-        let port = match (destination.port, ports) {
-            (Some(port), _) => port.number,
-            (None, Some([only])) => *only,
-            (None, _) => self.inputs.client.port,
-        };
-        self.report_unknown(destination, facts, path);
+        let named = destination.port.map(|port| port.number);
+        let port = named
+            .or_else(|| facts.and_then(|facts| facts.default_port))
+            .unwrap_or(self.inputs.client.port);
+        self.report_unknown((destination, port), facts, path);
         outbound_cluster(port, &destination.subset, host)
     }
 
     fn report_unknown(
         &mut self,
-        destination: &Destination,
+        (destination, port): (&Destination, u32),
         facts: Option<&DestinationFacts>,
         path: &str,
     ) {
         let host = &destination.host;
-        if facts.is_none_or(|facts| facts.ports.is_none()) {
+        let Some(ports) = facts.and_then(|facts| facts.ports.as_ref()) else {
             self.report.warn(
                 "unknown-destination",
                 format!("{path}.host"),
@@ -256,6 +254,13 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
                 ),
             );
             return;
+        };
+        if !ports.contains(&port) {
+            self.report.warn(
+                "unknown-port",
+                format!("{path}.port.number"),
+                format!("`{host}` has no port {port}, only {ports:?}; requests get 503"),
+            );
         }
         let rule = facts.and_then(|facts| facts.rule.as_ref());
         let subset = &destination.subset;

@@ -16,7 +16,7 @@ use super::inputs::{
 };
 use super::route::has_routes;
 use super::selection::Precedence;
-use super::sidecar::{destinations_of, relevant_rule};
+use super::sidecar::{destinations_of, only_port, port_numbers, relevant_rule};
 
 /// Finds the inputs of a router's route configurations.
 pub(super) struct GatewayRoutes<'a> {
@@ -184,7 +184,8 @@ impl<'a> GatewayRoutes<'a> {
             .or_else(|| self.scope.find_service(host.as_str()));
         DestinationFacts {
             alias_of: service.and_then(|service| service.external_name.clone()),
-            ports: service.map(|s| s.ports.iter().map(|port| port.number).collect()),
+            default_port: service.and_then(|service| only_port(service)),
+            ports: service.map(|service| port_numbers(service)),
             rule: relevant_rule(self.scope, host),
         }
     }

@@ -92,7 +92,9 @@ pub struct RouteClient {
 pub struct DestinationFacts {
     /// What an `ExternalName` service stands for.
     pub alias_of: Option<Hostname>,
-    /// The ports that the client's listener sees of the service; `None` if there is no such service.
+    /// The port that is meant where none is named; `None` for the listener's own.
+    pub default_port: Option<u32>,
+    /// The service's ports; `None` if the client can see no such service.
     pub ports: Option<Vec<u32>>,
     /// The rule of the host, where it has subsets or hashes consistently.
     pub rule: Option<Shared<DestinationRule>>,

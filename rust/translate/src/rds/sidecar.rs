@@ -299,14 +299,14 @@ impl<'a> SidecarRoutes<'a> {
     /// What a listener port sees of a host: the service only if it has that very port.
     fn destination_facts(&self, host: &Hostname, view: &PortView<'_>) -> DestinationFacts {
         let seen = view.services.get(host);
-        let ports = seen.map(|service| match view.port {
-            0 => service.ports.iter().map(|port| port.number).collect(),
-            port => vec![port],
-        });
-        let exists = || self.scope.find_service(host.as_str()).map(|_| Vec::new());
+        let known = self.scope.find_service(host.as_str());
         DestinationFacts {
             alias_of: seen.and_then(|service| service.external_name.clone()),
-            ports: ports.or_else(exists),
+            default_port: match view.port {
+                0 => seen.and_then(|service| only_port(service)),
+                port => Some(port),
+            },
+            ports: known.map(|service| port_numbers(service)),
             rule: relevant_rule(self.scope, host),
         }
     }
@@ -385,6 +385,18 @@ pub(super) fn destinations_of(http: &HttpRoute) -> impl Iterator<Item = &Destina
     let mirrors = http.mirrors.iter().filter_map(|m| m.destination.as_ref());
     let routes = http.route.iter().map(|route| &route.destination);
     routes.chain(&http.mirror).chain(mirrors)
+}
+
+/// The port of a service that has one only.
+pub(super) fn only_port(service: &Service) -> Option<u32> {
+    match &service.ports[..] {
+        [only] => Some(only.number),
+        _ => None,
+    }
+}
+
+pub(super) fn port_numbers(service: &Service) -> Vec<u32> {
+    service.ports.iter().map(|port| port.number).collect()
 }
 
 /// The DestinationRule of a host, if routes depend on it.

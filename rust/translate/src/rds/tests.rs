@@ -53,7 +53,7 @@ fn web_and_reviews() -> Vec<Change> {
 fn mesh(changes: Vec<Change>) -> Arc<MeshSnapshot> {
     let mut store = MeshStore::new(MeshOptions::default());
     store.apply(changes);
-    assert_eq!(store.diagnostics(), []);
+    assert_eq!(store.rule_diagnostics(), []);
     store.snapshot()
 }
 
@@ -338,4 +338,43 @@ fn an_explicit_proxy_tells_services_apart_by_port() {
     assert!(web.contains(&"web") && web.contains(&"web:80"));
     let two = of("two.shop.svc.cluster.local:8080");
     assert!(two.contains(&"two:8080") && !two.contains(&"two"));
+}
+
+#[test]
+fn destinations_that_are_not_there_are_told_and_named_all_the_same() {
+    let mut changes = web_and_reviews();
+    changes.push(virtual_service(
+        "reviews",
+        r#"{"hosts": ["reviews"], "http": [
+            {"match": [{"uri": {"prefix": "/a"}}], "route": [{"destination": {"host": "gone"}}]},
+            {"match": [{"uri": {"prefix": "/b"}}], "route": [{"destination": {"host": "web", "port": {"number": 7}}}]},
+            {"route": [{"destination": {"host": "web", "subset": "v9"}}]}]}"#,
+    ));
+    let (config, diagnostics) = build_route_configuration(&inputs(&mesh(changes), SIDECAR, "80"));
+    assert_eq!(
+        clusters(&config)[0].1,
+        [
+            "outbound|80||gone.shop.svc.cluster.local",
+            "outbound|7||web.shop.svc.cluster.local",
+            "outbound|80|v9|web.shop.svc.cluster.local",
+        ]
+    );
+    let told: Vec<_> = diagnostics
+        .iter()
+        .map(|d| (d.code, &*d.field_path))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "unknown-destination",
+                "spec.http[0].route[0].destination.host"
+            ),
+            (
+                "unknown-port",
+                "spec.http[1].route[0].destination.port.number"
+            ),
+            ("unknown-subset", "spec.http[2].route[0].destination.subset"),
+        ]
+    );
 }
