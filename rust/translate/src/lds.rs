@@ -19,6 +19,8 @@ mod outbound_build;
 mod reserved;
 mod service_address;
 mod tcp_routing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod tracing;
 mod virtual_outbound;
