@@ -1,5 +1,6 @@
 //! A service, whatever platform it comes from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::{Hostname, Labels, Protocol};
@@ -148,8 +149,10 @@ pub struct Service {
     pub service_accounts: Vec<Arc<str>>,
     /// `subjectAltNames` of a `ServiceEntry`.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// Of type `LoadBalancer` or with externalIPs: addresses from outside the cluster.
+    /// Addresses from outside the cluster: of a load balancer, externalIPs, or of Nodes that an annotation picks.
     pub external_addresses: Vec<Arc<str>>,
+    /// Node ports by service port, where the external addresses are those of Nodes.
+    pub node_ports: BTreeMap<u32, u32>,
     /// Annotation `istio.io/connect-strategy` is `RACE_FIRST_TCP_CONNECT`.
     pub is_happy_eyeballs: bool,
     /// Connections of clients persist (label `istio.io/persistent-session`).

@@ -2,12 +2,14 @@
 //!
 //! Source: istio `pkg/serviceregistry/kube/conversion.go`, `controller/endpointslice.go`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    Endpoint, EndpointSlice, Health, Hostname, KubernetesService, KubernetesServicePort, Labels,
-    Protocol, Registry as RegistryKind, Resolution, Service, ServicePort, Shared, SliceConditions,
-    SliceEndpoint, TargetPort, TrafficDistribution, Visibility, Workload, is_selected,
+    Endpoint, EndpointSlice, Health, Hostname, KubernetesNode, KubernetesService,
+    KubernetesServicePort, Labels, Protocol, Registry as RegistryKind, Resolution, Service,
+    ServicePort, Shared, SliceConditions, SliceEndpoint, TargetPort, TrafficDistribution,
+    Visibility, Workload, is_selected,
 };
 
 use super::{Registry, with_place};
@@ -44,6 +46,30 @@ impl Registry {
         format!("{name}.{namespace}.svc.{}", self.options.domain_suffix).into()
     }
 
+    /// Addresses by which a Service is reached from outside of the cluster.
+    fn external_addresses(&self, service: &KubernetesService) -> Vec<Arc<str>> {
+        if let Some(selector) = node_selector(service) {
+            let nodes = self.nodes.values();
+            let picked = nodes.filter(|node| is_selected(&selector, &node.metadata.labels));
+            return picked.filter_map(|node| external_address(node)).collect();
+        }
+        let ingress = service.status.load_balancer.ingress.iter();
+        let from_status = ingress
+            .filter(|_| service.spec.service_type == "LoadBalancer")
+            .map(|ingress| {
+                if ingress.ip.is_empty() {
+                    &ingress.hostname
+                } else {
+                    &ingress.ip
+                }
+            });
+        from_status
+            .chain(&service.spec.external_ips)
+            .filter(|address| !address.is_empty())
+            .map(|address| address.as_str().into())
+            .collect()
+    }
+
     /// A Kubernetes Service as a service.
     pub(crate) fn convert_kubernetes_service(&self, service: &KubernetesService) -> Service {
         let (metadata, spec) = (&service.metadata, &service.spec);
@@ -78,7 +104,8 @@ impl Registry {
             traffic_distribution: self.traffic_distribution_of(service),
             service_accounts: self.annotated_accounts(service),
             subject_alt_names: Vec::new(),
-            external_addresses: external_addresses(service),
+            external_addresses: self.external_addresses(service),
+            node_ports: node_ports(service),
             is_happy_eyeballs: false,
             is_persistent_session: metadata
                 .labels
@@ -134,7 +161,7 @@ impl Registry {
         let mut endpoints = Vec::new();
         for name in self.slices_of_service.get(&key).into_iter().flatten() {
             if let Some(slice) = self.slices.get(&(key.0.clone(), name.clone())) {
-                self.slice_endpoints(slice, service, root, &mut endpoints);
+                self.slice_endpoints(slice, root, &mut endpoints);
             }
         }
         if !service.spec.selector.is_empty() {
@@ -143,24 +170,17 @@ impl Registry {
         endpoints
     }
 
-    fn slice_endpoints(
-        &self,
-        slice: &EndpointSlice,
-        service: &KubernetesService,
-        root: &str,
-        out: &mut Vec<Endpoint>,
-    ) {
+    fn slice_endpoints(&self, slice: &EndpointSlice, root: &str, out: &mut Vec<Endpoint>) {
         for endpoint in &slice.endpoints {
             let health = health_of(&endpoint.conditions);
             for address in &endpoint.addresses {
-                let Some((workload, addresses)) =
-                    self.workload_of_address(slice, endpoint, address, root)
+                let Some(workload) = self.workload_of_address(slice, endpoint, address, root)
                 else {
                     continue;
                 };
                 out.extend(slice.ports.iter().filter_map(|port| {
                     Some(Endpoint {
-                        addresses: addresses.clone(),
+                        addresses: vec![address.as_str().into()],
                         port: port.port?,
                         service_port_name: port.name.as_str().into(),
                         weight: None,
@@ -170,22 +190,16 @@ impl Registry {
                 }));
             }
         }
-        // A dual-stack Pod is in a slice of each family: one endpoint with both addresses is enough.
-        let is_dual = service.spec.cluster_ips.len() > 1;
-        if is_dual {
-            let mut seen = std::collections::BTreeSet::new();
-            out.retain(|e| seen.insert((e.addresses.clone(), e.port, e.service_port_name.clone())));
-        }
     }
 
-    /// The workload behind an address of a slice with all its addresses; `None` while its Pod is not known.
+    /// The workload behind an address of a slice; `None` while its Pod is not known.
     fn workload_of_address(
         &self,
         slice: &EndpointSlice,
         endpoint: &SliceEndpoint,
         address: &str,
         root: &str,
-    ) -> Option<(Shared<Workload>, Vec<Arc<str>>)> {
+    ) -> Option<Shared<Workload>> {
         let namespace = slice.metadata.namespace.as_str();
         let by_reference = endpoint
             .target_ref
@@ -209,15 +223,9 @@ impl Registry {
                 .filter(|indexed| indexed.pod.metadata.common.namespace == namespace),
         };
         let Some(indexed) = pod else {
-            return Some((self.unknown_workload(endpoint, root), vec![address.into()]));
+            return Some(self.unknown_workload(endpoint, root));
         };
-        let ips = &indexed.pod.status.pod_ips;
-        let addresses = if ips.len() > 1 {
-            ips.iter().map(|ip| ip.ip.as_str().into()).collect()
-        } else {
-            vec![address.into()]
-        };
-        Some((indexed.workload.clone(), addresses))
+        Some(indexed.workload.clone())
     }
 
     /// What is known of an endpoint without a Pod.
@@ -318,22 +326,46 @@ fn cluster_addresses(service: &KubernetesService) -> Vec<Arc<str>> {
         .collect()
 }
 
-fn external_addresses(service: &KubernetesService) -> Vec<Arc<str>> {
-    let ingress = service.status.load_balancer.ingress.iter();
-    let from_status = ingress
-        .filter(|_| service.spec.service_type == "LoadBalancer")
-        .map(|ingress| {
-            if ingress.ip.is_empty() {
-                &ingress.hostname
-            } else {
-                &ingress.ip
-            }
-        });
-    from_status
-        .chain(&service.spec.external_ips)
-        .filter(|address| !address.is_empty())
-        .map(|address| address.as_str().into())
+fn external_address(node: &KubernetesNode) -> Option<Arc<str>> {
+    let mut addresses = node.status.addresses.iter();
+    let external = addresses.find(|a| a.address_type == "ExternalIP" && !a.address.is_empty())?;
+    Some(external.address.as_str().into())
+}
+
+/// Node ports of a Service that Nodes make reachable from outside.
+fn node_ports(service: &KubernetesService) -> BTreeMap<u32, u32> {
+    if node_selector(service).is_none() {
+        return BTreeMap::new();
+    }
+    let ports = service.spec.ports.iter();
+    ports
+        .filter(|port| port.node_port > 0)
+        .map(|port| (port.port, port.node_port))
         .collect()
+}
+
+/// Labels of the Nodes whose addresses reach a `NodePort` Service, from an annotation of JSON: `{"pool": "edge"}`.
+fn node_selector(service: &KubernetesService) -> Option<Labels> {
+    if service.spec.service_type != "NodePort" {
+        return None;
+    }
+    let text = service
+        .metadata
+        .annotations
+        .get("traffic.istio.io/nodeSelector")?;
+    // Neither keys nor values of labels can hold a quote, a comma or a colon.
+    let unquoted = |part: &str| part.trim().trim_matches('"').to_owned();
+    let pairs = text
+        .trim()
+        .trim_start_matches('{')
+        .trim_end_matches('}')
+        .split(',');
+    let pairs = pairs.filter_map(|pair| pair.split_once(':'));
+    Some(
+        pairs
+            .map(|(key, value)| (unquoted(key), unquoted(value)))
+            .collect(),
+    )
 }
 
 /// Istio's `endpointHealthStatus`: unknown readiness counts as ready.

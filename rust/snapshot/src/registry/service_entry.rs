@@ -2,6 +2,7 @@
 //!
 //! Source: istio `pilot/pkg/serviceregistry/serviceentry/conversion.go`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
@@ -67,6 +68,7 @@ fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
             .map(|name| name.as_str().into())
             .collect(),
         external_addresses: Vec::new(),
+        node_ports: BTreeMap::new(),
         is_happy_eyeballs: metadata
             .annotations
             .get("istio.io/connect-strategy")

@@ -18,7 +18,6 @@ use navarch_envoy::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuff
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, TlsCertificate, TlsParameters,
     UpstreamTlsContext,
-    certificate_validation_context::SystemRootCerts,
     common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
     tls_parameters::TlsProtocol,
 };
@@ -39,6 +38,9 @@ const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
 const PROXY_PROTOCOL_SOCKET: &str = "envoy.transport_sockets.upstream_proxy_protocol";
 /// The trust anchors of the machine.
 const SYSTEM_ROOTS: &str = "system";
+/// Where they lie on Debian, whose packages Envoy's images are built on, and most others. Envoy has no name of its own
+/// for them: it overlooks `system_root_certs` and would then verify nothing.
+const SYSTEM_ROOTS_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// `ConfigMaps` hold no secrets: any sidecar may ask for them.
 const CONFIG_MAP_PREFIX: &str = "configmap://";
 
@@ -389,7 +391,7 @@ fn apply_files(
         context = validation_context(sans);
         context.crl = (!tls.ca_crl.is_empty()).then(|| file(&tls.ca_crl));
         match ca_certificates(tls) {
-            SYSTEM_ROOTS => context.system_root_certs = Some(SystemRootCerts::default()),
+            SYSTEM_ROOTS => context.trusted_ca = Some(file(SYSTEM_ROOTS_FILE)),
             path => context.trusted_ca = Some(file(path)),
         }
     }

@@ -50,6 +50,7 @@ impl NetworkGateways {
                 .get(LABEL_GATEWAY_PORT)
                 .and_then(|port| port.parse().ok());
             let port = port.unwrap_or(DEFAULT_GATEWAY_PORT);
+            let port = service.node_ports.get(&port).copied().unwrap_or(port);
             for address in &service.external_addresses {
                 gateways.push(NetworkGateway {
                     network: network.as_str().into(),
