@@ -17,7 +17,7 @@ pub mod session;
 pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
 pub use epoch::MeshEpochs;
 pub use metrics::Metrics;
+pub use navarch_envoy::TypeUrl;
 pub use push::{Pusher, ResourceSource};
 pub use registry::{Connection, Fleet, ProxyRejection};
 pub use runtime::{AdsServer, ServeError};
-pub use navarch_envoy::TypeUrl;

@@ -38,71 +38,41 @@ impl Metrics {
     }
 
     fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let family = |name: &str, help: &str| -> Result<IntCounterVec, prometheus::Error> {
-            let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
-            registry.register(Box::new(family.clone()))?;
-            Ok(family)
-        };
-        let convergence = Histogram::with_opts(
-            HistogramOpts::new(
-                "pilot_proxy_convergence_time",
-                "Delay in seconds between config change and a proxy receiving all required configuration.",
-            )
-            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0]),
-        )?;
-        registry.register(Box::new(convergence.clone()))?;
+        let maker = Maker(registry);
         let mut rejects_by_type = Vec::with_capacity(TypeUrl::COUNT);
         for t in TypeUrl::ALL {
             let (name, upper) = (t.short_name(), t.short_name().to_uppercase());
             let help = format!("Pilot rejected {upper} configs.");
-            rejects_by_type.push(counter(&format!("pilot_xds_{name}_reject"), &help)?);
+            rejects_by_type.push(maker.counter(&format!("pilot_xds_{name}_reject"), &help)?);
         }
         let rejects_by_type: [IntCounter; TypeUrl::COUNT] = rejects_by_type
             .try_into()
             .map_err(|_| prometheus::Error::Msg("one counter for each type".into()))?;
         Ok(Self {
             registry: registry.clone(),
-            connected: gauge(
-                "pilot_xds",
-                "Number of endpoints connected to this pilot using XDS.",
-            )?,
-            pushes: family(
-                "pilot_xds_pushes",
-                "Pilot build and send errors for lds, rds, cds and eds.",
-            )?,
-            rejects: counter(
+            connected: maker.gauge("pilot_xds", "Number of endpoints connected using XDS.")?,
+            pushes: maker.family("pilot_xds_pushes", "Responses handed to the transport.")?,
+            rejects: maker.counter(
                 "pilot_total_xds_rejects",
-                "Total number of XDS responses from pilot rejected by proxy.",
+                "Total number of XDS responses rejected by proxy.",
             )?,
             rejects_by_type,
-            expired_nonces: family(
+            expired_nonces: maker.family(
                 "pilot_xds_expired_nonce",
                 "Total number of XDS requests with an expired nonce.",
             )?,
-            convergence,
-            push_panics: counter(
+            convergence: maker.histogram(
+                "pilot_proxy_convergence_time",
+                "Delay in seconds from a change to a proxy's acceptance of all that it changed.",
+            )?,
+            push_panics: maker.counter(
                 "navarch_push_panics",
                 "Panics caught while a proxy's resources were built.",
             )?,
-            triggers: family(
-                "pilot_push_triggers",
-                "Total number of times a push was triggered, labeled by reason for the push.",
-            )?,
-            services: gauge("pilot_services", "Total services known to pilot.")?,
-            virtual_services: gauge(
-                "pilot_virt_services",
-                "Total virtual services known to pilot.",
-            )?,
+            triggers: maker.family("pilot_push_triggers", "Pushes by what they were for.")?,
+            services: maker.gauge("pilot_services", "Total services known.")?,
+            virtual_services: maker
+                .gauge("pilot_virt_services", "Total virtual services known.")?,
         })
     }
 
@@ -160,6 +130,38 @@ impl Metrics {
         // Writing to memory fails only on inconsistent families, which `register` excludes.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// Makes metrics in a registry.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    /// A counter for each value of the label `type`.
+    fn family(&self, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    /// A histogram in Istio's buckets, with finer ones below them.
+    fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let buckets = vec![0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
+        let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+        self.0.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
     }
 }
 

@@ -104,20 +104,14 @@ fn run(signal: &Signal, source: &dyn ResourceSource, fleet: &Fleet) {
         let newcomers = std::mem::take(&mut bell.newcomers);
         drop(bell);
         source.begin_push();
-        match changed_at {
-            Some(changed_at) => {
-                fleet.metrics().count_trigger("config");
-                fleet
-                    .connections()
-                    .iter()
-                    .for_each(|c| push(source, fleet, c, changed_at));
-            }
-            None => {
-                fleet.metrics().count_trigger("proxy");
-                newcomers
-                    .iter()
-                    .for_each(|c| push(source, fleet, c, Instant::now()));
-            }
+        let (reason, connections) = match changed_at {
+            Some(_) => ("config", fleet.connections()),
+            None => ("proxy", newcomers),
+        };
+        fleet.metrics().count_trigger(reason);
+        let changed_at = changed_at.unwrap_or_else(Instant::now);
+        for connection in connections {
+            push(source, fleet, &connection, changed_at);
         }
     }
 }

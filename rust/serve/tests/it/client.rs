@@ -120,7 +120,7 @@ impl Client {
             held.versions.retain(|n, _| names.contains(n));
         }
         match variant {
-            Variant::Delta => self.send_delta(DeltaDiscoveryRequest {
+            Variant::Delta => self.send_delta(&DeltaDiscoveryRequest {
                 type_url: type_url.to_string(),
                 resource_names_subscribe: add.iter().map(|n| (*n).to_owned()).collect(),
                 resource_names_unsubscribe: drop.iter().map(|n| (*n).to_owned()).collect(),
@@ -144,7 +144,7 @@ impl Client {
         held.names = names.iter().map(|n| (*n).to_owned()).collect();
         held.resources.clone_from(&former.resources);
         held.versions.clone_from(&former.versions);
-        self.send_delta(DeltaDiscoveryRequest {
+        self.send_delta(&DeltaDiscoveryRequest {
             type_url: type_url.to_string(),
             resource_names_subscribe: names.iter().map(|n| (*n).to_owned()).collect(),
             initial_resource_versions: former.versions.clone(),
@@ -180,7 +180,7 @@ impl Client {
         });
         match self.variant {
             Variant::Sotw => self.send_sotw(type_url, nonce, error),
-            Variant::Delta => self.send_delta(DeltaDiscoveryRequest {
+            Variant::Delta => self.send_delta(&DeltaDiscoveryRequest {
                 type_url: type_url.to_string(),
                 response_nonce: nonce.to_owned(),
                 error_detail: error,
@@ -189,8 +189,8 @@ impl Client {
         }
     }
 
-    fn send_delta(&mut self, request: DeltaDiscoveryRequest) -> Outcome {
-        self.session.on_delta(&request).unwrap()
+    fn send_delta(&mut self, request: &DeltaDiscoveryRequest) -> Outcome {
+        self.session.on_delta(request).unwrap()
     }
 
     fn send_sotw(&mut self, type_url: TypeUrl, nonce: &str, error: Option<Status>) -> Outcome {
