@@ -2,7 +2,8 @@
 
     checker.py CASES_DIR OUT_FILE CASE...
 
-Runs in a network namespace of its own (`test_acceptance.py` makes one), so that any address and port may be bound.
+Runs in network and mount namespaces of its own (`test_acceptance.py` makes them), so that any address and port may be
+bound, and the certificates that a case names can lie where it says.
 The answer is `{case: {proxy: [fault, ...]}}`. Each proxy's node is its case's less ISTIO_VERSION: an Envoy as upstream
 builds it.
 """
@@ -13,6 +14,7 @@ import dataclasses
 import http.client
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,13 @@ _COMPLETE_SECONDS: Final = 8.0
 _REFUSED_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.05
 _REFUSAL: Final = re.compile(r"config for (\S+) rejected: (.*)")
+_CERTIFICATES: Final = Path(__file__).with_name("certificates")
+_FILES: Final = {
+    "certificate_chain": "certificate.pem",
+    "trusted_ca": "certificate.pem",
+    "private_key": "private_key.pem",
+    "crl": "crl.pem",
+}
 _TYPES: Final = ("clusters", "endpoints", "listeners", "routes")
 
 
@@ -52,9 +61,10 @@ def check_case(case: Path) -> dict[str, list[str]]:
     for proxy in offline.read_proxies(case / "proxies.yaml"):
         node = proxy["node"]
         node["metadata"].pop("ISTIO_VERSION", None)
-        wanted = {
-            kind: _names(texts) for kind, texts in mesh.translate(node).items() if kind in _TYPES
-        }
+        made = mesh.translate(node)
+        wanted = {kind: _names(made[kind]) for kind in _TYPES}
+        for text in made["clusters"] + made["listeners"]:
+            _lay_files("", json.loads(text))
         faults[proxy["name"]] = _check_proxy(node, address, wanted)
     mesh.core.drain(0.0)
     return faults
@@ -63,6 +73,21 @@ def check_case(case: Path) -> dict[str, list[str]]:
 def _names(texts: list[str]) -> set[str]:
     resources = map(json.loads, texts)
     return {str(each.get("name") or each.get("cluster_name")) for each in resources}
+
+
+def _lay_files(field: str, value: Any) -> None:
+    """Lay a certificate, key or revocation list at each path that a resource names."""
+    if isinstance(value, list):
+        for each in value:
+            _lay_files(field, each)
+    elif isinstance(value, dict):
+        source = _CERTIFICATES / _FILES.get(field, "")
+        if source.is_file() and "filename" in value:
+            target = Path(value["filename"])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        for name, each in value.items():
+            _lay_files(name, each)
 
 
 def _check_proxy(

@@ -22,6 +22,21 @@ NAMES: Final = sorted(path.parent.name for path in CASES.glob("*/input.yaml"))
 # Where Istio's own answer is refused by Envoy, and what Envoy says: case/proxy → part of a fault.
 REFUSED: Final[dict[str, str]] = {}
 
+# A loopback that has every address, and an /etc that can be written: both are gone with the process.
+SCRIPT: Final = """
+ip link set lo up
+ip route add local default dev lo
+ip -6 route add local default dev lo || true
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
+exec "$@"
+"""
+ENTER: Final = (
+    *("unshare", "--net", "--mount", "--user", "--map-root-user"),
+    *("sh", "-euc", SCRIPT, "sh"),
+)
+
 pytestmark = [
     pytest.mark.extension,
     pytest.mark.envoy,
@@ -35,33 +50,24 @@ Faults = dict[str, dict[str, list[str]]]
 @pytest.fixture(scope="module")
 def faults(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Faults:
     """Check all selected cases at once, in network namespaces of their own."""
-    enter = ["unshare", "--net", "--user", "--map-root-user"]
-    probe = [*enter, "ip", "link", "set", "lo", "up"]
-    if (
-        not all(map(shutil.which, ("unshare", "ip")))
-        or subprocess.run(probe, check=False).returncode
-    ):
-        pytest.skip("needs network namespaces (Debian: util-linux, iproute2)")
+    has_tools = all(map(shutil.which, ("unshare", "ip")))
+    if not has_tools or subprocess.run([*ENTER, "true"], check=False).returncode:
+        pytest.skip("needs network and mount namespaces (Debian: util-linux, iproute2)")
     names = [_case_of(item) for item in request.session.items if item.path == Path(__file__)]
     folder = tmp_path_factory.mktemp("acceptance")
-    return _check([names[n::N_WORKERS] for n in range(N_WORKERS)], enter, folder)
+    return _check([names[n::N_WORKERS] for n in range(N_WORKERS)], folder)
 
 
 def _case_of(item: pytest.Item) -> str:
     return item.name.partition("[")[2].removesuffix("]")
 
 
-def _check(shares: Sequence[Sequence[str]], enter: Sequence[str], folder: Path) -> Faults:
-    run = 'ip link set lo up && exec "$@"'
+def _check(shares: Sequence[Sequence[str]], folder: Path) -> Faults:
     files = [folder / f"{n}.json" for n in range(len(shares))]
     workers = [
         subprocess.Popen(
             [
-                *enter,
-                "sh",
-                "-c",
-                run,
-                "sh",
+                *ENTER,
                 sys.executable,
                 str(CHECKER),
                 str(CASES),
@@ -74,8 +80,8 @@ def _check(shares: Sequence[Sequence[str]], enter: Sequence[str], folder: Path) 
         for file, share in zip(files, shares, strict=True)
     ]
     found: Faults = {}
-    for worker, file in zip(workers, files, strict=True):
-        _, stderr = worker.communicate()
+    told = [worker.communicate()[1] for worker in workers]
+    for worker, stderr, file in zip(workers, told, files, strict=True):
         assert worker.returncode == 0, stderr
         found |= json.loads(file.read_text())
     return found
