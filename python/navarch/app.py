@@ -40,7 +40,9 @@ class App:
         if told.mesh_config is not None:
             self._sources.append(mesh_config.MeshConfigSource(told.mesh_config))
         names = [each.name for each in self._sources]
-        merged = merger.Merger(reader.read_object, names, [reader.default_mesh_config()])
+        merged = merger.Merger(
+            reader.read_object, names, [reader.default_mesh_config()], reader.WITHOUT_EFFECT
+        )
         self._gate = barrier.Barrier(names)
         self._pipeline = pipeline.Pipeline(self._core, merged, self._gate, batcher.Batcher())
         self._reporter = reporter.Reporter(

@@ -47,7 +47,10 @@ class Mesh:
         collected = _Collected()
         source.FileSource(given.paths, reader.catalog()).read_once(collected)
         merged = merger.Merger(
-            reader.read_object, ["file", "mesh-config"], [reader.default_mesh_config()]
+            reader.read_object,
+            ["file", "mesh-config"],
+            [reader.default_mesh_config()],
+            reader.WITHOUT_EFFECT,
         )
         changes = merged.start()
         if given.mesh_config is not None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from navarch.crds import mesh_config, registry
 from navarch.ingest import batcher, reader
 from navarch.sources import base
 from navarch.sources.file import mesh_config as mesh_config_file
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_catalog_has_every_kind_once() -> None:
     entries = reader.catalog().kinds.values()
     assert sorted(entry.key_kind for entry in entries) == sorted(registry.KINDS)
+
+
+def test_every_kind_is_the_cores_or_known_to_have_no_effect() -> None:
+    text = (ROOT / "rust" / "model" / "src" / "key.rs").read_text()
+    (block,) = re.findall(r"^kinds! \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
+    core = set(re.findall(r"^    (\w+),$", block, re.MULTILINE))
+    assert core - {mesh_config.KEY.kind} == registry.KINDS.keys() - reader.WITHOUT_EFFECT
 
 
 def test_the_lane_of_endpoints_is_of_known_kinds() -> None:

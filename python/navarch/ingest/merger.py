@@ -29,7 +29,11 @@ class Merger:
     """
 
     def __init__(
-        self, read: Read, sources: Sequence[str], defaults: Iterable[records.Record] = ()
+        self,
+        read: Read,
+        sources: Sequence[str],
+        defaults: Iterable[records.Record] = (),
+        without_effect: frozenset[str] = frozenset(),
     ) -> None:
         """Begin with nothing but the defaults, which `start` gives.
 
@@ -37,6 +41,7 @@ class Merger:
             read: Checks an object; raises `errors.CrdError`.
             sources: All sources by name, the one that owns first.
             defaults: What is in force for a key that no source gives.
+            without_effect: Kinds whose objects do nothing, of which their owners are warned.
         """
         self._read = read
         self._rank = {source: rank for rank, source in enumerate(sources)}
@@ -45,6 +50,7 @@ class Merger:
         self._in_force: dict[records.SourceKey, records.Record] = {}
         self._of_source: dict[str, set[records.SourceKey]] = {name: set() for name in sources}
         self._unconfirmed: dict[str, set[records.SourceKey]] = {}
+        self._without_effect = without_effect
         self._faulty: set[records.SourceKey] = set()
 
     def start(self) -> list[records.Change]:
@@ -73,6 +79,7 @@ class Merger:
             offers = self._offers[key]
             told += [fault for offer in offers.values() for fault in offer.faults]
             told += self._describe_owners(key)
+            told += self._describe_effect(key)
         return told
 
     def find_origin(self, key: records.SourceKey) -> records.Origin | None:
@@ -109,7 +116,8 @@ class Merger:
     def _settle(self, key: records.SourceKey) -> list[records.Change]:
         """Put the best offer in force; return the change, if there is one."""
         offers = self._offers.get(key, {})
-        if len(offers) > 1 or any(offer.faults for offer in offers.values()):
+        is_idle = bool(offers) and key.kind in self._without_effect
+        if is_idle or len(offers) > 1 or any(offer.faults for offer in offers.values()):
             self._faulty.add(key)
         else:
             self._faulty.discard(key)
@@ -126,6 +134,17 @@ class Merger:
         if before is not None and before.payload == best.payload:
             return []
         return [records.Change(key, best.payload)]
+
+    def _describe_effect(self, key: records.SourceKey) -> list[records.Diagnostic]:
+        """Warn of an object that is valid and does nothing: a policy that denies nobody must not go unnoticed."""
+        in_force = self._in_force.get(key)
+        if in_force is None or key.kind not in self._without_effect:
+            return []
+        message = f"navarch does not act on {key.kind} yet: the object has no effect"
+        severity = records.Severity.WARNING
+        return [
+            records.Diagnostic("unsupported-kind", message, severity, key, "kind", in_force.origin)
+        ]
 
     def _describe_owners(self, key: records.SourceKey) -> list[records.Diagnostic]:
         """Tell of every source that gives an object which another source owns."""

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from navarch import records
 from navarch.crds import mesh_config, registry
 from navarch.sources import base
+
+WITHOUT_EFFECT: Final = frozenset(
+    {
+        "AuthorizationPolicy",
+        "EnvoyFilter",
+        "ProxyConfig",
+        "RequestAuthentication",
+        "Telemetry",
+        "TrafficExtension",
+        "WasmPlugin",
+        "WorkloadGroup",
+    }
+)
+"""Kinds that are checked but that the core does not act on; `tests/contracts/test_kinds.py` holds it to the core."""
 
 
 def read_object(raw: records.RawObject) -> records.Record:

@@ -94,6 +94,15 @@ def test_a_default_holds_while_no_source_gives_a_valid_one() -> None:
     assert take(merged, ("first", apply(A, 1)), ("first", delete(A))) == [("a", "1"), ("a", "0")]
 
 
+def test_an_object_without_effect_is_warned_of_while_it_is_there() -> None:
+    merged = merger.Merger(read, SOURCES, without_effect=frozenset({"Service"}))
+    take(merged, ("first", apply(A, 1)))
+    (told,) = merged.diagnostics()
+    assert (told.code, told.severity, told.key) == ("unsupported-kind", "warning", A)
+    take(merged, ("first", delete(A)))
+    assert merged.diagnostics() == []
+
+
 EVENTS = st.one_of(
     st.builds(apply, st.sampled_from(KEYS), st.integers(-2, 3)),
     st.builds(delete, st.sampled_from(KEYS)),
