@@ -19,9 +19,6 @@ CHECKER: Final = Path(__file__).with_name("checker.py")
 N_WORKERS: Final = 2
 NAMES: Final = sorted(path.parent.name for path in CASES.glob("*/input.yaml"))
 
-# Where Istio's own answer is refused by Envoy, and what Envoy says: case/proxy → part of a fault.
-REFUSED: Final[dict[str, str]] = {}
-
 # A loopback that has every address, and an /etc that can be written: both are gone with the process.
 SCRIPT: Final = """
 ip link set lo up
@@ -41,7 +38,7 @@ pytestmark = [
     pytest.mark.extension,
     pytest.mark.envoy,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 Faults = dict[str, dict[str, list[str]]]
@@ -89,10 +86,5 @@ def _check(shares: Sequence[Sequence[str]], folder: Path) -> Faults:
 
 @pytest.mark.parametrize("case", NAMES)
 def test_envoy_accepts_every_resource(case: str, faults: Faults) -> None:
-    """Nothing is refused and nothing is missing; what Envoy refuses of Istio's own is known by its reason."""
-    for proxy, found in faults[case].items():
-        reason = REFUSED.get(f"{case}/{proxy}")
-        if reason is None:
-            assert found == []
-        else:
-            assert any(reason in fault for fault in found)
+    """Nothing that any proxy of the case is sent is refused, and nothing of it is missing."""
+    assert {proxy: found for proxy, found in faults[case].items() if found} == {}

@@ -166,6 +166,7 @@ class Lab:
         self._run(f"{name}-workload", namespace, workload)
         flags = ["--ip", pod.ip, "--pod", name, "--namespace", meshes.NAMESPACE]
         flags += ["--discovery-address", _GRPC, "--admin-address", f"127.0.0.1:{_ADMIN_PORT}"]
+        flags += ["--xds", pod.xds]
         flags += [word for k, v in pod.labels.items() for word in ("--label", f"{k}={v}")]
         file = self._dir / f"{name}.yaml"
         self._bootstrap(file, flags)
@@ -210,7 +211,7 @@ class Lab:
     def submit(
         self, host: str, path: str = "/", headers: dict[str, str] | None = None, port: int = 0
     ) -> concurrent.futures.Future[client.Reply]:
-        """Make an HTTP request from `web` to a service by its name, or to an address."""
+        """Make an HTTP request from `web-1` to a service by its name, or to an address."""
         service = next((s for s in meshes.SERVICES if s.name == host), None)
         ip, number = (service.ip, service.port.number) if service else (host, port)
         told = {"Host": host} | (headers or {})
@@ -219,15 +220,15 @@ class Lab:
     def get(
         self, host: str, path: str = "/", headers: dict[str, str] | None = None, port: int = 0
     ) -> client.Reply:
-        """Make an HTTP request from `web` and wait for the answer."""
+        """Make an HTTP request from `web-1` and wait for the answer."""
         return self.submit(host, path, headers, port).result()
 
     def get_many(self, host: str, n_requests: int) -> list[client.Reply]:
-        """Make many HTTP requests from `web`, several at a time."""
+        """Make many HTTP requests from `web-1`, several at a time."""
         return [each.result() for each in [self.submit(host) for _ in range(n_requests)]]
 
     def talk(self, host: str, port: int = 0) -> tuple[str, str]:
-        """Open a TCP connection from `web`; return the greeting and an echo."""
+        """Open a TCP connection from `web-1`; return the greeting and an echo."""
         service = next((s for s in meshes.SERVICES if s.name == host), None)
         ip, number = (service.ip, service.port.number) if service else (host, port)
         return self._namespaces["web-1"].submit(client.talk, ip, number, "hello").result()
@@ -237,8 +238,10 @@ class Lab:
         return int(self.get(host, f"/seen/{key}").told["n_seen"])
 
     @contextlib.contextmanager
-    def load(self, host: str, n_clients: int = 4) -> Iterator[list[client.Reply]]:
-        """Make requests from `web` without a pause while the block runs; yield the growing list of answers."""
+    def load(
+        self, host: str, n_clients: int = 4, pod: str = "web-1"
+    ) -> Iterator[list[client.Reply]]:
+        """Make requests from a pod without a pause while the block runs; yield the growing list of answers."""
         replies: list[client.Reply] = []
         until = [float("inf")]
 
@@ -247,7 +250,7 @@ class Lab:
                 replies.append(client.get(ip, port, "/", {"Host": host}))
 
         service = meshes.find_service(host)
-        threads = self._namespaces["web-1"]
+        threads = self._namespaces[pod]
         running = [threads.submit(ask, service.ip, service.port.number) for _ in range(n_clients)]
         try:
             yield replies

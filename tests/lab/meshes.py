@@ -30,12 +30,17 @@ class Service:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod with a sidecar: its workload is called `http` or `tcp` after its service's port."""
+    """A pod with a sidecar: its workload is called `http` or `tcp` after its service's port.
+
+    Attributes:
+        xds: How its sidecar asks: `delta` or `sotw`.
+    """
 
     name: str
     ip: str
     app: str
     version: str = "v1"
+    xds: str = "delta"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -54,6 +59,7 @@ SERVICES: Final = (
 )
 PODS: Final = (
     Pod("web-1", "10.77.1.1", "web"),
+    Pod("web-2", "10.77.1.2", "web", xds="sotw"),
     Pod("reviews-v1", "10.77.2.1", "reviews"),
     Pod("reviews-v2", "10.77.2.2", "reviews", "v2"),
     Pod("ratings-1", "10.77.3.1", "ratings"),

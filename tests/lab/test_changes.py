@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.extension, pytest.mark.envoy, pytest.mark.timeout(120)]
 
+# One asks for differences, the other for the state of the world.
+each_client = pytest.mark.parametrize("client", ["web-1", "web-2"])
+
 # A program that RE2 compiles and Istio's admission lets pass, but that is over Envoy's limit of
 # re2.max_program_size.error_level: https://www.envoyproxy.io/docs/envoy/latest/api-v3/type/matcher/v3/regex.proto
 TOO_LARGE_REGEX = ".{1000}" * 17
 
 
-def test_a_rule_changes_without_a_failure(lab: Lab) -> None:
+@each_client
+def test_a_rule_changes_without_a_failure(lab: Lab, client: str) -> None:
     """A new rule is in force within a second, without a restart and without a failed request."""
-    with lab.load("reviews") as replies:
+    with lab.load("reviews", pod=client) as replies:
         lab.wait(lambda: len(replies) > 100, "load")
         lab.write("reviews.yaml", meshes.canary(0, 100))
         seconds = lab.wait(lambda: replies[-1].rule == "0-100", "the new rule answers")
@@ -35,9 +39,10 @@ def test_a_rule_changes_without_a_failure(lab: Lab) -> None:
     assert seconds < 1.5
 
 
-def test_a_pod_goes_away_without_a_failure(lab: Lab) -> None:
+@each_client
+def test_a_pod_goes_away_without_a_failure(lab: Lab, client: str) -> None:
     """Once a pod has left its EndpointSlice it may die: no request fails before, during or after it."""
-    with lab.load("details") as replies:
+    with lab.load("details", pod=client) as replies:
         lab.wait(lambda: {r.pod for r in replies} == {"details-1", "details-2"}, "both answer")
         lab.write("details-endpoints.yaml", meshes.endpoint_slice("details", ("details-2",)))
         lab.wait(lambda: {r.pod for r in replies[-100:]} == {"details-1"}, "one answers")
