@@ -51,6 +51,7 @@ class Response:
     Attributes:
         xds: `CDS` and the like.
         resources: By name.
+        raw: The bytes of each, as they came.
         versions: Of each resource, which only delta tells.
     """
 
@@ -59,6 +60,7 @@ class Response:
     nonce: str
     resources: Mapping[str, Any]
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    raw: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     removed: frozenset[str] = frozenset()
 
 
@@ -175,23 +177,34 @@ class Stream:
 
 
 def _read_sotw(got: Any) -> Response:
-    xds = _short(got.type_url)
-    resources = dict(_unpack(any_) for any_ in got.resources)
+    unpacked = [(*_unpack(any_), bytes(any_.value)) for any_ in got.resources]
+    resources = {name: message for name, message, _ in unpacked}
     assert len(resources) == len(got.resources), "a name came twice"
-    return Response(xds, got.version_info, got.nonce, resources)
+    return Response(
+        xds=_short(got.type_url),
+        version=got.version_info,
+        nonce=got.nonce,
+        resources=resources,
+        raw={name: raw for name, _, raw in unpacked},
+    )
 
 
 def _read_delta(got: Any) -> Response:
-    resources, versions = {}, {}
+    resources = {}
     for each in got.resources:
         name, resources[each.name] = _unpack(each.resource)
-        versions[each.name] = each.version
         assert name == each.name
     assert len(resources) == len(got.resources), "a name came twice"
     removed = frozenset(got.removed_resources)
     assert not removed & resources.keys()
     return Response(
-        _short(got.type_url), got.system_version_info, got.nonce, resources, versions, removed
+        xds=_short(got.type_url),
+        version=got.system_version_info,
+        nonce=got.nonce,
+        resources=resources,
+        versions={each.name: each.version for each in got.resources},
+        raw={each.name: bytes(each.resource.value) for each in got.resources},
+        removed=removed,
     )
 
 
@@ -211,6 +224,7 @@ class Subscriber:
     def __init__(self, stream: Stream, xds: str) -> None:
         self.state: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
+        self.raw: dict[str, bytes] = {}
         self.names: tuple[str, ...] = ()
         self._told: set[str] = set()
         self.last: Response | None = None
@@ -260,11 +274,14 @@ class Subscriber:
         """Apply a response as Envoy does."""
         if not self.is_delta and self._xds in ("CDS", "LDS"):
             self.state.clear()
+            self.raw.clear()
         self.state.update(got.resources)
+        self.raw.update(got.raw)
         self.versions.update(got.versions)
         for name in got.removed:
             self.state.pop(name, None)
             self.versions.pop(name, None)
+            self.raw.pop(name, None)
         self.last = got
 
 
