@@ -58,17 +58,8 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
     /// Set what the route does; `authority` is the Host that the rule's header operations ask for.
     pub(super) fn add_action(mut self, route: &mut Route, authority: Option<String>) {
         if let Some(redirect) = &self.http.redirect {
-            route.action = build_redirect(redirect, &self.inputs.client).map(Action::Redirect);
-            if route.action.is_none() {
-                self.report.warn(
-                    "unsupported-redirect-code",
-                    format!("spec.http[{}].redirect.redirectCode", self.index),
-                    format!(
-                        "Envoy does not redirect with {}; use 301, 302, 303, 307 or 308",
-                        redirect.redirect_code
-                    ),
-                );
-            }
+            let action = build_redirect(redirect, &self.inputs.client).map(Action::Redirect);
+            route.action = action.or_else(|| Some(self.refuse_redirect(redirect.redirect_code)));
         } else if let Some(response) = &self.http.direct_response {
             let action = build_direct_response(response);
             route.action = Some(Action::DirectResponse(action));
@@ -76,6 +67,21 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
             let action = self.build_forward(route, authority);
             route.action = Some(Action::Route(action));
         }
+    }
+
+    /// The answer in place of a redirect that Envoy can't do; it refuses routes without any.
+    fn refuse_redirect(&mut self, code: u32) -> Action {
+        self.report.warn(
+            "unsupported-redirect-code",
+            format!("spec.http[{}].redirect.redirectCode", self.index),
+            format!(
+                "Envoy does not redirect with {code}, and answers 500; use 301, 302, 303, 307 or 308"
+            ),
+        );
+        Action::DirectResponse(DirectResponseAction {
+            status: 500,
+            ..DirectResponseAction::default()
+        })
     }
 
     fn build_forward(&mut self, route: &mut Route, authority: Option<String>) -> RouteAction {
