@@ -3,9 +3,10 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ConfigKey, DestinationRule, Diagnostic, EndpointSlice, Gateway, Kind, KubernetesNamespace,
-    KubernetesNode, KubernetesPod, KubernetesService, MeshConfig, Metadata, PeerAuthentication,
-    ServiceEntry, Severity, Sidecar, VirtualService, WorkloadEntry,
+    ConfigKey, ConfigMapFacts, DestinationRule, Diagnostic, EndpointSlice, Gateway, Ingress,
+    IngressClass, Kind, KubernetesNamespace, KubernetesNode, KubernetesPod, KubernetesService,
+    MeshConfig, Metadata, PeerAuthentication, SecretFacts, ServiceEntry, Severity, Sidecar,
+    VirtualService, WorkloadEntry, gateway_api,
 };
 
 /// A typed object of any kind.
@@ -29,6 +30,19 @@ pub enum Object {
     Gateway(Gateway),
     Sidecar(Sidecar),
     PeerAuthentication(PeerAuthentication),
+    Secret(SecretFacts),
+    ConfigMap(ConfigMapFacts),
+    Ingress(Ingress),
+    IngressClass(IngressClass),
+    GatewayClass(gateway_api::GatewayClass),
+    KubernetesGateway(gateway_api::KubernetesGateway),
+    ListenerSet(gateway_api::ListenerSet),
+    HTTPRoute(gateway_api::HttpRoute),
+    GRPCRoute(gateway_api::GrpcRoute),
+    TCPRoute(gateway_api::TcpRoute),
+    TLSRoute(gateway_api::TlsRoute),
+    ReferenceGrant(gateway_api::ReferenceGrant),
+    BackendTLSPolicy(gateway_api::BackendTlsPolicy),
     MeshConfig(Box<MeshConfig>),
 }
 
@@ -57,6 +71,19 @@ pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnost
         Kind::Gateway => read(key, payload).map(Object::Gateway),
         Kind::Sidecar => read(key, payload).map(Object::Sidecar),
         Kind::PeerAuthentication => read(key, payload).map(Object::PeerAuthentication),
+        Kind::Secret => read(key, payload).map(Object::Secret),
+        Kind::ConfigMap => read(key, payload).map(Object::ConfigMap),
+        Kind::Ingress => read(key, payload).map(Object::Ingress),
+        Kind::IngressClass => read(key, payload).map(Object::IngressClass),
+        Kind::GatewayClass => read(key, payload).map(Object::GatewayClass),
+        Kind::KubernetesGateway => read(key, payload).map(Object::KubernetesGateway),
+        Kind::ListenerSet => read(key, payload).map(Object::ListenerSet),
+        Kind::HTTPRoute => read(key, payload).map(Object::HTTPRoute),
+        Kind::GRPCRoute => read(key, payload).map(Object::GRPCRoute),
+        Kind::TCPRoute => read(key, payload).map(Object::TCPRoute),
+        Kind::TLSRoute => read(key, payload).map(Object::TLSRoute),
+        Kind::ReferenceGrant => read(key, payload).map(Object::ReferenceGrant),
+        Kind::BackendTLSPolicy => read(key, payload).map(Object::BackendTLSPolicy),
         Kind::MeshConfig => read(key, payload).map(Box::new).map(Object::MeshConfig),
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::{EntryPort, Labels, Metadata};
+use crate::{ConfigKey, EntryPort, Hostname, Labels, Metadata};
 
 /// A Gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -14,6 +14,23 @@ pub struct Gateway {
     pub metadata: Metadata,
     /// Servers and the workloads that have them.
     pub spec: GatewaySpec,
+    /// Instead of the selector: the Services behind which the servers are.
+    #[serde(skip)]
+    pub services: Option<GatewayServices>,
+    /// The objects that it was made from; empty for one that was written.
+    #[serde(skip)]
+    pub sources: Vec<ConfigKey>,
+}
+
+/// The Services behind which the servers of a Gateway of Gateway API are: their ports are the servers'.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct GatewayServices {
+    /// Fully qualified.
+    pub hosts: Vec<Hostname>,
+    /// Where the Services are.
+    pub namespace: String,
+    /// Whether the workload is deployed for this Gateway alone.
+    pub is_managed: bool,
 }
 
 /// Servers and the workloads that have them.

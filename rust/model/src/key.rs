@@ -56,6 +56,32 @@ kinds! {
     Sidecar,
     /// security.istio.io
     PeerAuthentication,
+    /// v1; only whether it can serve as a credential
+    Secret,
+    /// v1; only whether it can serve as trust anchors
+    ConfigMap,
+    /// networking.k8s.io
+    Ingress,
+    /// networking.k8s.io
+    IngressClass,
+    /// gateway.networking.k8s.io
+    GatewayClass,
+    /// `Gateway` of gateway.networking.k8s.io
+    KubernetesGateway,
+    /// gateway.networking.k8s.io
+    ListenerSet,
+    /// gateway.networking.k8s.io
+    HTTPRoute,
+    /// gateway.networking.k8s.io
+    GRPCRoute,
+    /// gateway.networking.k8s.io
+    TCPRoute,
+    /// gateway.networking.k8s.io
+    TLSRoute,
+    /// gateway.networking.k8s.io
+    ReferenceGrant,
+    /// gateway.networking.k8s.io
+    BackendTLSPolicy,
     /// Mesh-wide settings; one object of namespace "" and name "mesh".
     MeshConfig,
 }

@@ -4,11 +4,14 @@
 //! **Out:** plain values that hash the same on every replica, and diagnostics.
 //! **Never:** a clock, I/O, hash-ordered maps in public types, knowledge of Envoy's messages.
 
+mod credential;
 mod decode;
 mod destination_rule;
 mod diagnostic;
 mod endpoint;
 mod gateway;
+pub mod gateway_api;
+mod ingress;
 mod json_value;
 mod key;
 mod kubernetes;
@@ -24,11 +27,13 @@ mod shared;
 mod sidecar;
 mod virtual_service;
 
+pub use credential::{ConfigMapFacts, SecretFacts};
 pub use decode::{Object, decode_object};
 pub use destination_rule::*;
 pub use diagnostic::{Diagnostic, Severity};
 pub use endpoint::*;
 pub use gateway::*;
+pub use ingress::*;
 pub use json_value::{JsonValue, parse_json_object};
 pub use key::{ConfigKey, Hostname, Kind};
 pub use kubernetes::*;

@@ -32,6 +32,11 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Vec<String>,
     pub default_destination_rule_export_to: Vec<String>,
     pub root_namespace: String,
+    pub ingress_class: String,
+    /// `STRICT`, `DEFAULT` or `OFF`.
+    pub ingress_controller_mode: String,
+    pub ingress_selector: String,
+    pub ingress_service: String,
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
     pub zone_aware_lb_setting: Option<ZoneAwareLoadBalancerSetting>,
     pub dns_refresh_rate: Span,
@@ -76,6 +81,10 @@ impl Default for MeshConfig {
             default_virtual_service_export_to: everybody(),
             default_destination_rule_export_to: everybody(),
             root_namespace: "istio-system".to_owned(),
+            ingress_class: "istio".to_owned(),
+            ingress_controller_mode: "STRICT".to_owned(),
+            ingress_selector: String::new(),
+            ingress_service: "istio-ingressgateway".to_owned(),
             locality_lb_setting: Some(LocalityLoadBalancerSetting {
                 enabled: Some(true),
                 ..LocalityLoadBalancerSetting::default()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::{Labels, Metadata, Number, Percent, Span};
+use crate::{ConfigKey, Labels, Metadata, Number, Percent, Span};
 
 /// A VirtualService.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
@@ -16,6 +16,31 @@ pub struct VirtualService {
     pub metadata: Metadata,
     /// The rules.
     pub spec: VirtualServiceSpec,
+    /// Whose rules hold for what the specification leaves open.
+    #[serde(skip)]
+    pub semantics: RouteSemantics,
+    /// The objects that it was made from; empty for one that was written.
+    #[serde(skip)]
+    pub sources: Vec<ConfigKey>,
+}
+
+/// Whose rules hold for what a VirtualService leaves open (istio `model.UseGatewaySemantics`, `UseIngressSemantics`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RouteSemantics {
+    /// Istio's own.
+    #[default]
+    Istio,
+    /// Gateway API's: prefixes end at a slash, missing backends answer 500, routes of the client's namespace first.
+    GatewayApi,
+    /// Ingress': prefixes end at a slash.
+    Ingress,
+}
+
+impl RouteSemantics {
+    /// Whether the prefix `/a` takes `/a/b` and not `/ab`.
+    pub const fn has_path_prefixes(self) -> bool {
+        matches!(self, Self::GatewayApi | Self::Ingress)
+    }
 }
 
 /// The rules of a VirtualService.

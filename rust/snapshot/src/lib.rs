@@ -6,7 +6,9 @@
 
 mod change;
 mod destination_rule;
+mod gateway_api;
 mod group;
+mod ingress;
 mod mesh;
 mod mutual_tls;
 mod registry;

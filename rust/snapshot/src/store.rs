@@ -11,6 +11,8 @@ use navarch_model::{
     decode_object,
 };
 
+use crate::gateway_api::{GatewayApiObjects, ObjectStatus};
+use crate::ingress::IngressObjects;
 use crate::mesh::{MeshOptions, MeshSnapshot, RuleIndex, ServiceIndex};
 use crate::registry::kubernetes::service_of_slice;
 use crate::registry::{IndexedPod, Registry};
@@ -37,6 +39,9 @@ pub struct MeshStore {
     mesh_config: Shared<MeshConfig>,
     registry: Registry,
     rules: Rules,
+    gateway_api: GatewayApiObjects,
+    ingresses: IngressObjects,
+    statuses: Vec<ObjectStatus>,
     converted: Converted,
     /// Faults of objects that could not be decoded; their last valid value stays.
     undecodable: BTreeMap<ConfigKey, Diagnostic>,
@@ -68,6 +73,9 @@ impl MeshStore {
                 ..Registry::default()
             },
             rules: Rules::default(),
+            gateway_api: GatewayApiObjects::default(),
+            ingresses: IngressObjects::default(),
+            statuses: Vec::new(),
             converted: Converted::default(),
             undecodable: BTreeMap::new(),
             rule_diagnostics: Vec::new(),
@@ -156,6 +164,21 @@ impl MeshStore {
             Kind::EndpointSlice => return self.put_slice(key, object, dirty),
             Kind::ServiceEntry => put!(self.registry.service_entries, ServiceEntry),
             Kind::WorkloadEntry => put!(self.registry.workload_entries, WorkloadEntry),
+            Kind::Secret => put!(self.gateway_api.secrets, Secret),
+            Kind::ConfigMap => put!(self.gateway_api.config_maps, ConfigMap),
+            Kind::GatewayClass => put!(self.gateway_api.classes, GatewayClass),
+            Kind::KubernetesGateway => put!(self.gateway_api.gateways, KubernetesGateway),
+            Kind::ListenerSet => put!(self.gateway_api.listener_sets, ListenerSet),
+            Kind::HTTPRoute => put!(self.gateway_api.http_routes, HTTPRoute),
+            Kind::GRPCRoute => put!(self.gateway_api.grpc_routes, GRPCRoute),
+            Kind::TCPRoute => put!(self.gateway_api.tcp_routes, TCPRoute),
+            Kind::TLSRoute => put!(self.gateway_api.tls_routes, TLSRoute),
+            Kind::ReferenceGrant => put!(self.gateway_api.grants, ReferenceGrant),
+            Kind::BackendTLSPolicy => {
+                put!(self.gateway_api.backend_tls_policies, BackendTLSPolicy)
+            }
+            Kind::Ingress => put!(self.ingresses.ingresses, Ingress),
+            Kind::IngressClass => put!(self.ingresses.classes, IngressClass),
             Kind::VirtualService => put!(self.rules.virtual_services, VirtualService),
             Kind::DestinationRule => put!(self.rules.destination_rules, DestinationRule),
             Kind::Gateway => put!(self.rules.gateways, Gateway),
