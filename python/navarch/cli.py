@@ -214,14 +214,22 @@ def validate(paths: tuple[Path, ...], mesh_config: Path | None) -> None:
     if not paths:
         raise click.UsageError("give -f INPUT")
     mesh = offline.Mesh(offline.Input(paths, mesh_config))
-    faults = [*mesh.diagnostics, *mesh.check_translation()]
-    for fault in dict.fromkeys(faults):
+    faults = dict.fromkeys([*mesh.diagnostics, *mesh.check_translation()])
+    for fault in faults:
         click.echo(_line(fault))
-    n_errors = sum(fault.severity is records.Severity.ERROR for fault in dict.fromkeys(faults))
+    n_errors = sum(fault.severity is records.Severity.ERROR for fault in faults)
+    n_warnings = sum(fault.severity is records.Severity.WARNING for fault in faults)
+    found = [_count(n_errors, "fault") if n_errors else "no faults"]
+    found += [_count(n_warnings, "warning")] if n_warnings else []
+    click.echo(
+        f"{_count(mesh.n_objects, 'object')} in force, {', '.join(found)}", err=bool(n_errors)
+    )
     if n_errors:
-        click.echo(f"{n_errors} faults, {mesh.n_objects} objects in force", err=True)
         sys.exit(1)
-    click.echo(f"{mesh.n_objects} {'object' if mesh.n_objects == 1 else 'objects'}, no faults")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_help_names_every_command() -> None:
 def test_validate_counts_what_is_fine(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     done = navarch("validate", "-f", tmp_path / "a.yaml")
-    assert (done.returncode, done.stdout) == (0, "1 object, no faults\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "1 object in force, no faults\n"), done.stderr
 
 
 def test_validate_names_every_fault_with_line_object_and_field(tmp_path: Path) -> None:
