@@ -16,7 +16,7 @@ use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
 use super::access_log;
 use super::connection_settings;
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
-use super::filter_chain::{ChainMatch, MUTUAL_TLS_ANY};
+use super::filter_chain::{ChainMatch, ConflictKey, MUTUAL_TLS_ANY};
 use super::hcm::{self, HcmInputs, Routes};
 use super::listener_filter::{proxy_protocol, tls_inspector};
 use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
@@ -38,6 +38,8 @@ pub struct GatewayInputs {
     binds: Vec<Arc<str>>,
     port: u32,
     chains: Vec<GatewayChain>,
+    /// Gateways with a server whose chain an older one has already.
+    rejected: Vec<Arc<str>>,
     has_proxy_protocol: bool,
     buffer_limit_bytes: Option<u32>,
 }
@@ -76,6 +78,27 @@ enum Content {
     Refusal { gateway: Arc<str> },
 }
 
+/// A listener while servers add to it.
+#[derive(Default)]
+struct Draft {
+    chains: Vec<GatewayChain>,
+    keys: BTreeSet<ConflictKey>,
+    rejected: Vec<Arc<str>>,
+}
+
+impl Draft {
+    /// Add a server's chains, but those that Envoy can't tell from one that is there.
+    fn add(&mut self, gateway: &Arc<str>, chains: impl IntoIterator<Item = GatewayChain>) {
+        for chain in chains {
+            if self.keys.insert(chain.conditions.conflict_key()) {
+                self.chains.push(chain);
+            } else {
+                self.rejected.push(gateway.clone());
+            }
+        }
+    }
+}
+
 struct Router<'a> {
     scope: &'a ProxyScope,
     /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, by age.
@@ -98,16 +121,13 @@ pub(super) fn inputs(
         by_gateway: by_gateway(scope),
         sni_hosts: BTreeMap::new(),
     };
-    let mut chains: BTreeMap<(Vec<Arc<str>>, u32), Vec<GatewayChain>> = BTreeMap::new();
+    let mut drafts: BTreeMap<(Vec<Arc<str>>, u32), Draft> = BTreeMap::new();
     for (port, servers) in &merged.ports {
         if scope.group.metadata.unprivileged_pod && port.number < 1024 {
             continue;
         }
         let key = (binds(scope, port), port.number);
-        chains
-            .entry(key)
-            .or_default()
-            .extend(router.chains(port, servers));
+        router.add_chains(port, servers, drafts.entry(key).or_default());
     }
     let topology = http.proxy_config.gateway_topology.as_ref();
     let has_proxy_protocol = topology.is_some_and(|t| t.proxy_protocol.is_some());
@@ -117,15 +137,16 @@ pub(super) fn inputs(
             .listener_per_connection_buffer_limit_bytes
     });
     let is_http = |chain: &GatewayChain| matches!(chain.content, Content::Http { .. });
-    chains
+    drafts
         .into_iter()
-        .filter(|(_, chains)| !chains.is_empty())
-        .map(|((binds, port), chains)| GatewayInputs {
+        .filter(|(_, draft)| !draft.chains.is_empty())
+        .map(|((binds, port), draft)| GatewayInputs {
             network: network.clone(),
-            http: chains.iter().any(is_http).then(|| http.clone()),
+            http: draft.chains.iter().any(is_http).then(|| http.clone()),
             binds,
             port,
-            chains,
+            chains: draft.chains,
+            rejected: draft.rejected,
             has_proxy_protocol,
             buffer_limit_bytes,
         })
@@ -160,24 +181,25 @@ fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>
 }
 
 impl<'a> Router<'a> {
-    fn chains(&mut self, port: &ServerPort, servers: &[GatewayServer]) -> Vec<GatewayChain> {
+    fn add_chains(&mut self, port: &ServerPort, servers: &[GatewayServer], draft: &mut Draft) {
         let protocol = Protocol::parse(&port.protocol);
-        if protocol.is_http() {
-            let first = servers.first().map(|server| server.route_name.clone());
-            return vec![GatewayChain {
+        // Plaintext HTTP servers share one route configuration.
+        if let Some(first) = servers.first().filter(|_| protocol.is_http()) {
+            let chain = GatewayChain {
                 conditions: ChainMatch::default(),
                 tls: None,
                 content: Content::Http {
-                    route_name: first.unwrap_or_default(),
+                    route_name: first.route_name.clone(),
                     protocol,
                     stat_prefix: String::new(),
                 },
-            }];
+            };
+            draft.add(&first.gateway, [chain]);
+            return;
         }
-        servers
-            .iter()
-            .flat_map(|server| self.server_chains(server))
-            .collect()
+        for server in servers {
+            draft.add(&server.gateway, self.server_chains(server));
+        }
     }
 
     fn server_chains(&mut self, entry: &GatewayServer) -> Vec<GatewayChain> {
@@ -397,7 +419,22 @@ pub(super) fn build(inputs: &GatewayInputs) -> (Listener, Vec<Diagnostic>) {
             Content::Refusal { gateway } => Some(refusal(gateway, inputs.port)),
             Content::Http { .. } | Content::Tcp { .. } => None,
         });
-    (message(inputs), refused.collect())
+    let rejected = inputs.rejected.iter();
+    let conflicts = rejected.map(|gateway| conflict(gateway, inputs.port));
+    (message(inputs), refused.chain(conflicts).collect())
+}
+
+fn conflict(gateway: &str, port: u32) -> Diagnostic {
+    let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
+    Diagnostic {
+        key: ConfigKey::new(Kind::Gateway, namespace, name),
+        code: "gateway-conflict",
+        severity: Severity::Error,
+        field_path: "spec.servers".to_owned(),
+        message: format!(
+            "a server on port {port} has the hosts and TLS of another that came first; give it other hosts or another port"
+        ),
+    }
 }
 
 fn refusal(gateway: &str, port: u32) -> Diagnostic {

@@ -25,8 +25,8 @@ pub struct InboundInputs {
     pub(super) passthrough: Option<MutualTlsModes>,
     /// By the workload's port.
     pub(super) ports: Vec<InboundPort>,
-    /// Namespace and name of the workload, for diagnostics.
-    pub(super) workload: (Arc<str>, Arc<str>),
+    /// Namespace and name of the workload, only where it may have to be told of: replicas share the rest.
+    pub(super) workload: Option<(Arc<str>, Arc<str>)>,
     pub(super) default_retry: Option<navarch_model::HttpRetry>,
     pub(super) stat_pattern: String,
 }
@@ -75,7 +75,8 @@ pub(super) fn inputs(
         )),
         passthrough: None,
         ports: Vec::new(),
-        workload: (proxy.namespace.clone(), pod.into()),
+        workload: (is_strict_somewhere(&modes) && !network.has_workload_certificate)
+            .then(|| (proxy.namespace.clone(), pod.into())),
         default_retry: scope.mesh_config.default_inbound_http_retry_policy.clone(),
         stat_pattern: scope.mesh_config.inbound_cluster_stat_name.clone(),
     };
@@ -93,6 +94,12 @@ pub(super) fn inputs(
     });
     listeners.extend(own);
     listeners
+}
+
+/// Whether any port takes mutual TLS only.
+fn is_strict_somewhere(modes: &MutualTlsModes) -> bool {
+    let all = modes.ports.values().chain([&modes.mode]);
+    all.into_iter().any(|mode| *mode == MutualTlsMode::Strict)
 }
 
 /// The modes that passthrough chains need: a port's own mode only where no chain of its own has it.

@@ -142,7 +142,7 @@ impl Served<'_> {
         if !chains.is_empty() {
             return chains;
         }
-        diagnostics.push(self.unservable());
+        diagnostics.extend(self.unservable());
         if self.target_port == 0 {
             return chains;
         }
@@ -258,8 +258,8 @@ impl Served<'_> {
             )
     }
 
-    fn unservable(&self) -> Diagnostic {
-        let (namespace, pod) = &self.inputs.workload;
+    fn unservable(&self) -> Option<Diagnostic> {
+        let (namespace, pod) = self.inputs.workload.as_ref()?;
         let what = match self.target_port {
             0 => "ports without a service".to_owned(),
             port => format!("port {port}"),
@@ -268,7 +268,7 @@ impl Served<'_> {
             ListenerProtocol::Http => "HTTP",
             ListenerProtocol::Tcp | ListenerProtocol::Auto => "TCP",
         };
-        Diagnostic {
+        Some(Diagnostic {
             key: ConfigKey::new(Kind::Pod, namespace, pod),
             code: "strict-mtls-without-certificate",
             severity: Severity::Error,
@@ -278,6 +278,6 @@ impl Served<'_> {
                  let in; give its Envoy a secret source for `default` and `ROOTCA` and set WORKLOAD_CERTIFICATE in \
                  node.metadata, or use a PeerAuthentication of mode PERMISSIVE or DISABLE"
             ),
-        }
+        })
     }
 }

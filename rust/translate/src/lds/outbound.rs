@@ -2,7 +2,8 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/listener.go` `buildSidecarOutboundListeners`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::sync::Arc;
 
 use navarch_model::{
@@ -100,8 +101,23 @@ struct Entry {
     protocol: Protocol,
     is_locked: bool,
     chains: Vec<OutboundChain>,
-    keys: BTreeSet<ConflictKey>,
+    /// Places in `chains`.
+    by_key: BTreeMap<ConflictKey, usize>,
     rejected: Vec<Rejection>,
+}
+
+impl Entry {
+    /// Add a chain unless one is there that Envoy can't tell from it; whether its traffic gets what it says.
+    fn add(&mut self, chain: OutboundChain) -> bool {
+        match self.by_key.entry(chain.conditions.conflict_key()) {
+            MapEntry::Occupied(known) => self.chains[*known.get()].content == chain.content,
+            MapEntry::Vacant(free) => {
+                free.insert(self.chains.len());
+                self.chains.push(chain);
+                true
+            }
+        }
+    }
 }
 
 /// One service port on its way to a listener.
@@ -355,7 +371,7 @@ impl Collector<'_> {
         let chains = self.chains(routing, candidate);
         let is_shared_http = candidate.port.protocol.listener_protocol() == ListenerProtocol::Http
             && chains.iter().any(|chain| !chain.conditions.is_match_all());
-        Entry {
+        let mut entry = Entry {
             binding: candidate.binding.clone(),
             port: candidate.port.number,
             // A connection manager that leaves all but HTTP to the chain after it is a sniffed listener.
@@ -365,13 +381,14 @@ impl Collector<'_> {
                 candidate.port.protocol
             },
             is_locked: false,
-            keys: chains
-                .iter()
-                .map(|chain| chain.conditions.conflict_key())
-                .collect(),
-            chains,
+            by_key: BTreeMap::new(),
+            chains: Vec::new(),
             rejected: Vec::new(),
+        };
+        for chain in chains {
+            entry.add(chain);
         }
+        entry
     }
 
     fn merge(
@@ -385,11 +402,7 @@ impl Collector<'_> {
         };
         let mut is_rejected = false;
         for chain in chains {
-            if entry.keys.insert(chain.conditions.conflict_key()) {
-                entry.chains.push(chain);
-            } else {
-                is_rejected = true;
-            }
+            is_rejected |= !entry.add(chain);
         }
         // HTTP and TCP on one port are told apart by sniffing.
         if candidate.port.protocol.is_tcp() != entry.protocol.is_tcp() {

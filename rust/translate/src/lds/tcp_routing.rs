@@ -323,7 +323,12 @@ pub(super) fn route_to(
         })
         .collect();
     TcpRoute {
-        target: TcpTarget::Weighted(weighted),
+        target: if weighted.is_empty() {
+            // Envoy refuses a choice among none.
+            TcpTarget::Single(name::BLACK_HOLE_CLUSTER.to_owned())
+        } else {
+            TcpTarget::Weighted(weighted)
+        },
         stat_prefix: format!("{}.{}", rule.metadata.name, rule.metadata.namespace),
         protocol,
         policy: TcpPolicy::new(spec, ""),
