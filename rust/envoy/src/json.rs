@@ -124,9 +124,25 @@ fn own_form(message: &DynamicMessage) -> Value {
         return field_json(&message.get_field(&field), &field.kind());
     }
     let options = SerializeOptions::new().use_proto_field_name(true);
-    message
+    let mut value = message
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .unwrap_or_else(|e| json!({"error": e.to_string()}))
+        .unwrap_or_else(|e| json!({"error": e.to_string()}));
+    trim_numbers(&mut value);
+    value
+}
+
+/// All numbers of free JSON are floats in protobuf.
+fn trim_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64() {
+                *value = float_json(float);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(trim_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(trim_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 fn field_json(value: &Field, kind: &Kind) -> Value {
@@ -204,7 +220,7 @@ mod tests {
     use crate::any::pack;
     use crate::envoy::config::cluster::v3::Cluster;
     use crate::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-    use crate::envoy::config::core::v3::TypedExtensionConfig;
+    use crate::envoy::config::core::v3::{Metadata, TypedExtensionConfig};
     use crate::envoy::extensions::filters::http::router::v3::Router;
 
     #[test]
@@ -267,6 +283,10 @@ mod tests {
         let url = "type.googleapis.com/google.protobuf.DoubleValue";
         let two = [0x09, 0, 0, 0, 0, 0, 0, 0, 0x40];
         assert_eq!(to_json(url, &two).to_string(), "2");
+        let free =
+            json!({"filter_metadata": {"a": {"n": 2, "share": 0.5, "ports": [80, {"b": -1}]}}});
+        let made = message_from_json::<Metadata>(&free).map(|m| message_to_json(&m).to_string());
+        assert_eq!(made, Ok(free.to_string()));
     }
 
     #[test]
