@@ -12,6 +12,7 @@ use navarch_model::{
 use navarch_snapshot::{MeshSnapshot, MutualTlsModes, ProxyScope, ServiceTarget};
 
 use super::facts::{HttpFacts, NetworkFacts};
+use super::outbound::{Rejection, RejectionReason};
 use super::reserved;
 use super::tls::MutualTlsFacts;
 
@@ -47,6 +48,8 @@ pub(super) struct InboundPort {
     /// Namespace and name of the Sidecar that declares it.
     pub(super) sidecar: Option<(String, String)>,
     pub(super) is_bound: bool,
+    /// Younger services that declare another protocol for the same port of the workload.
+    pub(super) rejected: Vec<Rejection>,
 }
 
 /// The inbound listeners of a sidecar.
@@ -155,13 +158,34 @@ fn ports(
                 &declared,
             );
             if is_free {
-                ports
-                    .entry(target.target_port)
-                    .or_insert_with(|| service_port(target, &binds, modes));
+                add_target(&mut ports, target, &binds, modes);
             }
         }
     }
     ports.into_values().collect()
+}
+
+/// Take a service's word for a port, unless an older one gave its own.
+fn add_target(
+    ports: &mut BTreeMap<u32, InboundPort>,
+    target: ServiceTarget,
+    binds: &[Arc<str>],
+    modes: &MutualTlsModes,
+) {
+    let Some(older) = ports.get_mut(&target.target_port) else {
+        ports.insert(target.target_port, service_port(target, binds, modes));
+        return;
+    };
+    let service = &target.service;
+    if older.port.protocol != target.port.protocol && older.hostname != *service.hostname.as_str() {
+        older.rejected.push(Rejection {
+            registry: service.registry,
+            namespace: service.namespace.clone(),
+            name: service.name.clone(),
+            hostname: service.hostname.clone(),
+            reason: RejectionReason::OtherProtocol,
+        });
+    }
 }
 
 fn wildcards(scope: &ProxyScope) -> Vec<Arc<str>> {
@@ -183,6 +207,7 @@ fn service_port(target: ServiceTarget, binds: &[Arc<str>], modes: &MutualTlsMode
         kubernetes: is_kubernetes.then(|| (service.name.clone(), service.namespace.clone())),
         sidecar: None,
         is_bound: false,
+        rejected: Vec::new(),
         port: target.port,
     }
 }
@@ -225,6 +250,7 @@ fn ingress_ports<'a>(
             kubernetes: None,
             sidecar: Some((metadata.namespace.clone(), metadata.name.clone())),
             is_bound,
+            rejected: Vec::new(),
             port,
         })
     })

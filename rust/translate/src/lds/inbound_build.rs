@@ -15,7 +15,7 @@ use super::hcm::{self, HcmInputs, Routes};
 use super::inbound::{InboundInputs, InboundPort};
 use super::inbound_chain::{self, InboundChain};
 use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
-use super::outbound_build::{additional_addresses, exact_balance};
+use super::outbound_build::{additional_addresses, diagnostic, exact_balance};
 use super::{access_log, listener_filter};
 use crate::address::build_address;
 use crate::http_filter::ListenerClass;
@@ -100,6 +100,11 @@ fn chains(inputs: &InboundInputs) -> (Vec<FilterChain>, Vec<Diagnostic>) {
             mode,
         };
         chains.extend(served.chains(&mut diagnostics));
+    }
+    for port in &inputs.ports {
+        let name = chain_name(port);
+        let rejected = port.rejected.iter();
+        diagnostics.extend(rejected.map(|rejection| diagnostic(rejection, &name)));
     }
     (chains, diagnostics)
 }

@@ -86,6 +86,8 @@ pub(super) enum RejectionReason {
     SameMatch,
     /// A server-first protocol can't share the port.
     ServerFirst,
+    /// An older service says what the workload's port speaks.
+    OtherProtocol,
 }
 
 /// Addresses of a listener, and whether they are sockets.

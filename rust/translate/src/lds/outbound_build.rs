@@ -167,7 +167,8 @@ fn settle_default(listener: &mut Listener, inputs: &OutboundInputs) {
     }
 }
 
-fn diagnostic(rejection: &Rejection, listener: &str) -> Diagnostic {
+/// What to tell the owner of a service that had to yield.
+pub(super) fn diagnostic(rejection: &Rejection, listener: &str) -> Diagnostic {
     let kind = match rejection.registry {
         Registry::Kubernetes => Kind::Service,
         Registry::External => Kind::ServiceEntry,
@@ -182,6 +183,11 @@ fn diagnostic(rejection: &Rejection, listener: &str) -> Diagnostic {
             "server-first-port-conflict",
             "MongoDB and MySQL can't share a port with other protocols; give one of the services another port",
         ),
+        RejectionReason::OtherProtocol => (
+            "inbound-port-conflict",
+            "an older service declares another protocol for the same port of the workload, and its word holds; \
+             declare the same protocol in both",
+        ),
     };
     Diagnostic {
         key: ConfigKey::new(kind, &rejection.namespace, &rejection.name),
@@ -189,7 +195,7 @@ fn diagnostic(rejection: &Rejection, listener: &str) -> Diagnostic {
         severity: Severity::Warning,
         field_path: "spec.ports".to_owned(),
         message: format!(
-            "{} is not reached by listener {listener}: {why}",
+            "{} has no say on listener {listener}: {why}",
             rejection.hostname
         ),
     }

@@ -244,6 +244,26 @@ fn a_stock_envoy_without_a_certificate_is_never_open_where_mutual_tls_is_wanted(
 }
 
 #[test]
+fn the_oldest_service_says_what_a_port_of_the_workload_speaks() {
+    let with = |name: &str, port_name: &str| {
+        let spec = format!(
+            r#"{{"clusterIP": "10.96.0.9", "selector": {{"app": "web"}},
+                "ports": [{{"name": "{port_name}", "port": 80, "targetPort": 8080}}]}}"#
+        );
+        change(Kind::Service, name, &spec)
+    };
+    let of_port = |younger: &str| {
+        let answer = answer(vec![with("a", "http"), with("b", younger)], STOCK);
+        let chains = answer.find("virtualInbound").filter_chains.iter();
+        let own = chains.filter(|chain| chain.name == "0.0.0.0_8080");
+        (own.map(goal).collect::<Vec<_>>(), answer.codes)
+    };
+    let http = vec!["http(inbound_0.0.0.0_8080;)".to_owned()];
+    assert_eq!(of_port("http"), (http.clone(), vec![]));
+    assert_eq!(of_port("tcp"), (http, vec!["inbound-port-conflict"]));
+}
+
+#[test]
 fn a_stock_envoy_gets_no_filter_of_istios_build() {
     let answer = answer(vec![service("web", 1, "http", 8080)], STOCK);
     for listener in &answer.listeners {
