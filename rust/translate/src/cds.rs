@@ -11,6 +11,8 @@ mod pool;
 pub(crate) mod protobuf;
 pub mod service_cluster;
 pub(crate) mod settings;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use navarch_envoy::envoy::config::cluster::v3::Cluster;

@@ -36,7 +36,7 @@ use crate::config_source::{
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
 const PROXY_PROTOCOL_SOCKET: &str = "envoy.transport_sockets.upstream_proxy_protocol";
-/// The trust anchors of the machine.
+/// The trust anchors of the machine, as Istio's agent knows them.
 const SYSTEM_ROOTS: &str = "system";
 /// Where they lie on Debian, whose packages Envoy's images are built on, and most others. Envoy has no name of its own
 /// for them: it overlooks `system_root_certs` and would then verify nothing.
@@ -390,10 +390,11 @@ fn apply_files(
     if !is_unverified(tls) {
         context = validation_context(sans);
         context.crl = (!tls.ca_crl.is_empty()).then(|| file(&tls.ca_crl));
-        match ca_certificates(tls) {
-            SYSTEM_ROOTS => context.trusted_ca = Some(file(SYSTEM_ROOTS_FILE)),
-            path => context.trusted_ca = Some(file(path)),
-        }
+        let path = match ca_certificates(tls) {
+            SYSTEM_ROOTS => SYSTEM_ROOTS_FILE,
+            path => path,
+        };
+        context.trusted_ca = Some(file(path));
     }
     common.validation_context_type = Some(ValidationContextType::ValidationContext(context));
     Ok(())
