@@ -52,6 +52,13 @@ pub struct NodeGroup {
     pub metadata: NodeMetadata,
 }
 
+impl NodeGroup {
+    /// Whether an agent beside the proxy serves certificates, those in files too; a stock Envoy reads its files itself.
+    pub fn has_agent(&self) -> bool {
+        self.is_istio || self.metadata.workload_certificate
+    }
+}
+
 impl MeshSnapshot {
     /// The group of a proxy in this epoch.
     pub fn group_of(&self, proxy: &Proxy) -> Shared<NodeGroup> {

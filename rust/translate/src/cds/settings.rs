@@ -71,6 +71,8 @@ pub(crate) struct ClusterClient {
     pub is_istio: bool,
     /// Whether it has a source of the workload's certificate.
     pub has_workload_certificate: bool,
+    /// Whether an agent serves it the certificates that lie in files.
+    pub has_agent: bool,
     /// Its address families.
     pub ip_mode: IpMode,
     /// Whether HTTP/1 header names keep their case.
@@ -99,6 +101,7 @@ impl ClusterClient {
             kind: group.kind,
             is_istio: group.is_istio,
             has_workload_certificate: group.has_workload_certificate,
+            has_agent: group.has_agent(),
             ip_mode: IpMode::of_families(group.has_ipv4, group.has_ipv6),
             is_header_case_preserved: headers
                 .and_then(|headers| headers.preserve_http1_header_case)

@@ -288,7 +288,7 @@ fn origination_context(
     };
     if !tls.credential_name.is_empty() {
         apply_credential(&mut common, tls, sans);
-    } else if inputs.client.has_workload_certificate {
+    } else if inputs.client.has_agent {
         apply_files_by_sds(&mut common, tls, sans)?;
     } else {
         apply_files(&mut common, tls, sans)?;

@@ -101,6 +101,8 @@ impl Draft {
 
 struct Router<'a> {
     scope: &'a ProxyScope,
+    /// Cluster and host of the mesh's own secret service.
+    secret_service: Option<(String, String)>,
     /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, by age.
     by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
     /// SNI hosts of passthrough chains, by port and bind.
@@ -118,6 +120,7 @@ pub(super) fn inputs(
     let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
     let mut router = Router {
         scope,
+        secret_service: secret_service(mesh),
         by_gateway: by_gateway(scope),
         sni_hosts: BTreeMap::new(),
     };
@@ -151,6 +154,27 @@ pub(super) fn inputs(
             buffer_limit_bytes,
         })
         .collect()
+}
+
+/// The first extension provider that serves secrets (istio `pilot/pkg/model/extensionproviders.go` `LookupCluster`).
+fn secret_service(mesh: &MeshSnapshot) -> Option<(String, String)> {
+    let providers = &mesh.mesh_config.extension_providers;
+    let provider = providers
+        .iter()
+        .find_map(|provider| provider.sds.as_ref())?;
+    let (namespace, host) = match provider.service.split_once('/') {
+        Some((namespace, host)) => (Some(namespace), host),
+        None => (None, provider.service.as_str()),
+    };
+    let candidates = mesh.services_of_host(host).iter();
+    let mut found =
+        candidates.filter(|s| namespace.is_none_or(|namespace| *s.namespace == *namespace));
+    let host = found.next()?.hostname.to_string();
+    // Without a namespace a host that several have names nobody.
+    found
+        .next()
+        .is_none()
+        .then(|| (name::outbound_cluster(provider.port, "", &host), host))
 }
 
 fn binds(scope: &ProxyScope, port: &ServerPort) -> Vec<Arc<str>> {
@@ -237,9 +261,10 @@ impl<'a> Router<'a> {
         Some(Shared::new(ServerTlsFacts {
             settings,
             defaults: scope.mesh_config.tls_defaults.clone(),
-            workload: MutualTlsFacts::new(&scope.mesh_config, &scope.group.metadata),
+            workload: MutualTlsFacts::new(&scope.mesh_config, &scope.group),
             is_tcp: !entry.is_http(),
-            has_agent: scope.group.is_istio || scope.group.has_workload_certificate,
+            has_agent: scope.group.has_agent(),
+            secret_service: self.secret_service.clone(),
         }))
     }
 

@@ -72,10 +72,7 @@ pub(super) fn inputs(
     let base = InboundInputs {
         network: network.clone(),
         http: Shared::new(HttpFacts::new(&scope.mesh_config, &scope.group, false)),
-        tls: Shared::new(MutualTlsFacts::new(
-            &scope.mesh_config,
-            &scope.group.metadata,
-        )),
+        tls: Shared::new(MutualTlsFacts::new(&scope.mesh_config, &scope.group)),
         passthrough: None,
         ports: Vec::new(),
         workload: (is_strict_somewhere(&modes) && !network.has_workload_certificate)

@@ -18,6 +18,7 @@ use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use navarch_envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use navarch_model::{MeshConfig, MeshTls, ServerTlsMode, ServerTlsSettings};
+use navarch_snapshot::NodeGroup;
 
 use crate::config_source::{self, DEFAULT_SECRET, ROOT_SECRET};
 
@@ -46,6 +47,8 @@ pub(super) struct MutualTlsFacts {
     trust_domains: Vec<String>,
     is_tls13_only: bool,
     cipher_suites: Vec<String>,
+    /// Whether an agent serves the files below as secrets; else Envoy reads them itself.
+    has_agent: bool,
     /// Files of node metadata (`TLS_SERVER_…`), "" for the agent's secrets.
     certificate: String,
     private_key: String,
@@ -54,7 +57,8 @@ pub(super) struct MutualTlsFacts {
 
 impl MutualTlsFacts {
     /// The facts of a mesh and a node.
-    pub(super) fn new(mesh: &MeshConfig, metadata: &navarch_model::NodeMetadata) -> Self {
+    pub(super) fn new(mesh: &MeshConfig, group: &NodeGroup) -> Self {
+        let metadata = &group.metadata;
         let unset = MeshTls::default();
         let settings = mesh.mesh_mtls.as_ref().unwrap_or(&unset);
         let mut trust_domains = vec![mesh.trust_domain.clone()];
@@ -65,6 +69,7 @@ impl MutualTlsFacts {
         }
         Self {
             trust_domains,
+            has_agent: group.has_agent(),
             is_tls13_only: settings.min_protocol_version == "TLSV1_3",
             cipher_suites: settings.cipher_suites.clone(),
             certificate: metadata.tls_server_cert_chain.clone(),
@@ -73,19 +78,32 @@ impl MutualTlsFacts {
         }
     }
 
-    fn certificate_secret(&self) -> SdsSecretConfig {
+    fn apply_certificate(&self, common: &mut CommonTlsContext) {
         if self.certificate.is_empty() || self.private_key.is_empty() {
-            config_source::sds_secret(DEFAULT_SECRET)
+            common.tls_certificate_sds_secret_configs =
+                vec![config_source::sds_secret(DEFAULT_SECRET)];
+        } else if self.has_agent {
+            common.tls_certificate_sds_secret_configs =
+                vec![config_source::file_certificate_secret(
+                    &self.certificate,
+                    &self.private_key,
+                )];
         } else {
-            config_source::file_certificate_secret(&self.certificate, &self.private_key)
+            common.tls_certificates = vec![certificate(&self.certificate, &self.private_key)];
         }
     }
 
-    fn root_secret(&self) -> SdsSecretConfig {
+    fn validate_by(&self, mut validation: CertificateValidationContext) -> ValidationContextType {
         if self.ca_certificates.is_empty() {
-            config_source::sds_secret(ROOT_SECRET)
+            combined(validation, config_source::sds_secret(ROOT_SECRET))
+        } else if self.has_agent {
+            combined(
+                validation,
+                config_source::file_root_secret(&self.ca_certificates),
+            )
         } else {
-            config_source::file_root_secret(&self.ca_certificates)
+            validation.trusted_ca = Some(file(&self.ca_certificates));
+            ValidationContextType::ValidationContext(validation)
         }
     }
 
@@ -104,24 +122,25 @@ impl MutualTlsFacts {
             match_subject_alt_names: names.collect(),
             ..CertificateValidationContext::default()
         };
+        let mut common = CommonTlsContext {
+            alpn_protocols: owned(if is_http { ALPN_HTTP } else { ALPN_TCP }),
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: minimum as i32,
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                cipher_suites: if self.cipher_suites.is_empty() {
+                    owned(CIPHERS)
+                } else {
+                    self.cipher_suites.clone()
+                },
+                ..TlsParameters::default()
+            }),
+            validation_context_type: Some(self.validate_by(validation)),
+            ..CommonTlsContext::default()
+        };
+        self.apply_certificate(&mut common);
         transport_socket(&DownstreamTlsContext {
             require_client_certificate: Some(true),
-            common_tls_context: Some(CommonTlsContext {
-                alpn_protocols: owned(if is_http { ALPN_HTTP } else { ALPN_TCP }),
-                tls_params: Some(TlsParameters {
-                    tls_minimum_protocol_version: minimum as i32,
-                    tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
-                    cipher_suites: if self.cipher_suites.is_empty() {
-                        owned(CIPHERS)
-                    } else {
-                        self.cipher_suites.clone()
-                    },
-                    ..TlsParameters::default()
-                }),
-                tls_certificate_sds_secret_configs: vec![self.certificate_secret()],
-                validation_context_type: Some(combined(validation, self.root_secret())),
-                ..CommonTlsContext::default()
-            }),
+            common_tls_context: Some(common),
             ..DownstreamTlsContext::default()
         })
     }
@@ -170,6 +189,8 @@ pub(super) struct ServerTlsFacts {
     pub(super) is_tcp: bool,
     /// Whether an agent serves files as secrets; if not, Envoy reads them itself.
     pub(super) has_agent: bool,
+    /// Cluster and host of the mesh's own secret service.
+    pub(super) secret_service: Option<(String, String)>,
 }
 
 impl ServerTlsFacts {
@@ -186,9 +207,8 @@ impl ServerTlsFacts {
             ..CommonTlsContext::default()
         };
         if mode == ServerTlsMode::IstioMutual {
-            common.tls_certificate_sds_secret_configs = vec![self.workload.certificate_secret()];
-            common.validation_context_type =
-                Some(combined(self.subject_names(), self.workload.root_secret()));
+            self.workload.apply_certificate(&mut common);
+            common.validation_context_type = Some(self.workload.validate_by(self.subject_names()));
         } else if self.has_credential() {
             self.apply_credentials(&mut common);
         } else {
@@ -241,7 +261,7 @@ impl ServerTlsFacts {
         }
         common.tls_certificate_sds_secret_configs = names
             .iter()
-            .map(|name| config_source::credential_secret(name))
+            .map(|name| self.credential_secret(name))
             .collect();
         let validation = CertificateValidationContext {
             match_subject_alt_names: settings
@@ -261,7 +281,7 @@ impl ServerTlsFacts {
                 settings.ca_cert_credential_name.clone()
             };
             common.validation_context_type =
-                Some(combined(validation, config_source::credential_secret(&ca)));
+                Some(combined(validation, self.credential_secret(&ca)));
         } else if !settings.subject_alt_names.is_empty() {
             let names_only = CertificateValidationContext {
                 match_subject_alt_names: validation.match_subject_alt_names,
@@ -269,6 +289,17 @@ impl ServerTlsFacts {
             };
             common.validation_context_type =
                 Some(ValidationContextType::ValidationContext(names_only));
+        }
+    }
+
+    /// From the mesh's own secret service where the name says so, else from the control plane.
+    fn credential_secret(&self, credential_name: &str) -> SdsSecretConfig {
+        let external = credential_name.strip_prefix(config_source::EXTERNAL_SECRET_PREFIX);
+        match (external, &self.secret_service) {
+            (Some(name), Some((cluster, host))) => {
+                config_source::external_secret(name, cluster, host)
+            }
+            _ => config_source::credential_secret(credential_name),
         }
     }
 
@@ -306,11 +337,7 @@ impl ServerTlsFacts {
         }
         common.tls_certificates = pairs
             .iter()
-            .map(|(certificate, key)| TlsCertificate {
-                certificate_chain: Some(file(certificate)),
-                private_key: Some(file(key)),
-                ..TlsCertificate::default()
-            })
+            .map(|(chain, key)| certificate(chain, key))
             .collect();
         if self.is_client_checked() {
             validation.trusted_ca = Some(file(&settings.ca_certificates));
@@ -349,6 +376,14 @@ fn file(path: &str) -> DataSource {
     DataSource {
         specifier: Some(data_source::Specifier::Filename(path.to_owned())),
         ..DataSource::default()
+    }
+}
+
+fn certificate(chain: &str, key: &str) -> TlsCertificate {
+    TlsCertificate {
+        certificate_chain: Some(file(chain)),
+        private_key: Some(file(key)),
+        ..TlsCertificate::default()
     }
 }
 
