@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    ConnectionPoolSettings, HttpRetry, LocalityLoadBalancerSetting, Number,
+    ConnectionPoolSettings, HttpRetry, Labels, LocalityLoadBalancerSetting, Number,
     OutboundTrafficPolicyMode, OutlierDetection, Span, TcpKeepalive, ZoneAwareLoadBalancerSetting,
+    is_selected,
 };
 
 /// The mesh-wide settings that the core reads.
@@ -45,6 +46,8 @@ pub struct MeshConfig {
     pub inbound_cluster_stat_name: String,
     pub outbound_cluster_stat_name: String,
     pub service_settings: Vec<ServiceSettings>,
+    pub discovery_selectors: Vec<LabelSelector>,
+    pub service_entry_visibility: Option<ServiceEntryVisibility>,
     pub path_normalization: PathNormalization,
     pub default_http_retry_policy: Option<HttpRetry>,
     pub default_inbound_http_retry_policy: Option<HttpRetry>,
@@ -58,6 +61,7 @@ pub struct MeshConfig {
     pub access_log_encoding: String,
     pub enable_envoy_access_log_service: bool,
     pub disable_envoy_listener_log: bool,
+    pub extension_providers: Vec<ExtensionProvider>,
 }
 
 impl Default for MeshConfig {
@@ -95,6 +99,8 @@ impl Default for MeshConfig {
             inbound_cluster_stat_name: String::new(),
             outbound_cluster_stat_name: String::new(),
             service_settings: Vec::new(),
+            discovery_selectors: Vec::new(),
+            service_entry_visibility: None,
             path_normalization: PathNormalization::default(),
             default_http_retry_policy: None,
             default_inbound_http_retry_policy: None,
@@ -107,8 +113,29 @@ impl Default for MeshConfig {
             access_log_encoding: "TEXT".to_owned(),
             enable_envoy_access_log_service: false,
             disable_envoy_listener_log: false,
+            extension_providers: Vec::new(),
         }
     }
+}
+
+/// A named service that proxies work with; those of kinds that the core does not read are empty.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default)]
+pub struct ExtensionProvider {
+    /// Unique in the mesh.
+    pub name: String,
+    /// Serves secrets of credential names that begin with `sds://`.
+    pub sds: Option<ProviderService>,
+}
+
+/// Where a provider is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default)]
+pub struct ProviderService {
+    /// `[namespace/]host`; without a namespace the host must be unique.
+    pub service: String,
+    /// The service's port.
+    pub port: u32,
 }
 
 /// What happens to traffic for unknown destinations, mesh-wide.
@@ -150,6 +177,101 @@ pub struct ServiceSettings {
 #[expect(missing_docs, reason = "the fields are Istio's own")]
 pub struct ClusterLocalSettings {
     pub cluster_local: bool,
+}
+
+/// Kubernetes' label selector; an empty one selects everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own")]
+pub struct LabelSelector {
+    pub match_labels: Labels,
+    pub match_expressions: Vec<LabelRequirement>,
+}
+
+/// One condition of a label selector.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the fields are Kubernetes' own")]
+pub struct LabelRequirement {
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    pub values: Vec<String>,
+}
+
+impl LabelSelector {
+    /// Whether labels meet every condition; an operator that is not known meets none.
+    pub fn is_match(&self, labels: &Labels) -> bool {
+        let is_met = |requirement: &LabelRequirement| {
+            let value = labels.get(&requirement.key);
+            let is_one = value.is_some_and(|value| requirement.values.contains(value));
+            match requirement.operator.as_str() {
+                "In" => is_one,
+                "NotIn" => !is_one,
+                "Exists" => value.is_some(),
+                "DoesNotExist" => value.is_none(),
+                _ => false,
+            }
+        };
+        is_selected(&self.match_labels, labels) && self.match_expressions.iter().all(is_met)
+    }
+}
+
+/// Who may see ServiceEntries at most.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct ServiceEntryVisibility {
+    pub default_visibility: EntryVisibility,
+    pub policies: Vec<VisibilityPolicy>,
+    pub apply_to_sidecars: bool,
+}
+
+/// A visibility for the entries that all rules match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct VisibilityPolicy {
+    pub visibility: EntryVisibility,
+    pub matching_rules: Vec<VisibilityRule>,
+}
+
+/// A condition on an entry's namespace; one that says nothing matches nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are Istio's own")]
+pub struct VisibilityRule {
+    pub namespace_selector: Option<LabelSelector>,
+}
+
+/// How far an entry may be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EntryVisibility {
+    /// As its exportTo says.
+    #[default]
+    Unspecified,
+    /// As its exportTo says.
+    Public,
+    /// Within its namespace.
+    Namespace,
+    /// By nobody.
+    None,
+}
+
+impl ServiceEntryVisibility {
+    /// The visibility of entries of a namespace with these labels: of the first policy that matches, else the default
+    /// (istio `pilot/pkg/model/serviceentry_visibility.go`).
+    pub fn of_namespace(&self, labels: &Labels) -> EntryVisibility {
+        let is_met = |rule: &VisibilityRule| {
+            rule.namespace_selector
+                .as_ref()
+                .is_some_and(|selector| selector.is_match(labels))
+        };
+        let mut policies = self.policies.iter();
+        let first = policies.find(|policy| policy.matching_rules.iter().all(is_met));
+        first.map_or(self.default_visibility, |policy| policy.visibility)
+    }
 }
 
 /// How paths are normalized.

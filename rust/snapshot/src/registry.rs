@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    Endpoint, EndpointSlice, KubernetesNamespace, KubernetesNode, KubernetesPod, KubernetesService,
-    Locality, ServiceEntry, Shared, WorkloadEntry,
+    Endpoint, EndpointSlice, EntryVisibility, KubernetesNamespace, KubernetesNode, KubernetesPod,
+    KubernetesService, LabelSelector, Labels, Locality, ServiceEntry, ServiceEntryVisibility,
+    Shared, WorkloadEntry,
 };
 
 use crate::MeshOptions;
@@ -32,6 +33,10 @@ pub(crate) struct IndexedPod {
 pub(crate) struct Registry {
     pub(crate) options: MeshOptions,
     pub(crate) trust_domain: Arc<str>,
+    /// Which namespaces' Kubernetes objects count; empty for all.
+    pub(crate) discovery_selectors: Vec<LabelSelector>,
+    /// Who may see ServiceEntries at most, where sidecars heed it.
+    pub(crate) entry_visibility: Option<ServiceEntryVisibility>,
     pub(crate) namespaces: ByName<KubernetesNamespace>,
     pub(crate) nodes: ByName<KubernetesNode>,
     pub(crate) pods: BTreeMap<Name, IndexedPod>,
@@ -48,6 +53,38 @@ impl Registry {
     /// The SPIFFE name of a service account.
     pub(crate) fn spiffe(&self, namespace: &str, account: &str) -> Arc<str> {
         format!("spiffe://{}/ns/{namespace}/sa/{account}", self.trust_domain).into()
+    }
+
+    /// Whether the Kubernetes objects of a namespace count; those of the root namespace always do
+    /// (istio `pkg/kube/namespace/filter.go`).
+    pub(crate) fn is_discovered(&self, namespace: &str, root: &str) -> bool {
+        if self.discovery_selectors.is_empty() || namespace == root {
+            return true;
+        }
+        let labels = self.namespace_labels(namespace);
+        self.discovery_selectors
+            .iter()
+            .any(|selector| selector.is_match(&labels))
+    }
+
+    /// The most that may be seen of the ServiceEntries of a namespace.
+    pub(crate) fn entry_visibility(&self, namespace: &str) -> EntryVisibility {
+        let visibility = self.entry_visibility.as_ref();
+        visibility.map_or(EntryVisibility::Public, |visibility| {
+            visibility.of_namespace(&self.namespace_labels(namespace))
+        })
+    }
+
+    /// Labels of a namespace; one that is not known has its name alone, which Kubernetes adds to all.
+    fn namespace_labels(&self, namespace: &str) -> Labels {
+        let known = self.namespaces.get(&("".into(), namespace.into()));
+        let mut labels = known
+            .map(|known| known.metadata.labels.clone())
+            .unwrap_or_default();
+        labels
+            .entry("kubernetes.io/metadata.name".to_owned())
+            .or_insert_with(|| namespace.to_owned());
+        labels
     }
 
     /// The network of the cluster: a label of the system namespace.

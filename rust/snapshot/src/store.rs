@@ -301,7 +301,13 @@ impl MeshStore {
 
     /// Pods' workloads anew, after what they inherit from the mesh, namespaces and Nodes changed.
     fn refresh_workloads(&mut self) {
-        self.registry.trust_domain = self.mesh_config.trust_domain.as_str().into();
+        let mesh = &self.mesh_config;
+        self.registry.trust_domain = mesh.trust_domain.as_str().into();
+        self.registry
+            .discovery_selectors
+            .clone_from(&mesh.discovery_selectors);
+        let visibility = mesh.service_entry_visibility.as_ref();
+        self.registry.entry_visibility = visibility.filter(|v| v.apply_to_sidecars).cloned();
         let network = self
             .registry
             .default_network(&self.mesh_config.root_namespace);

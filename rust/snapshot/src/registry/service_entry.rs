@@ -6,26 +6,29 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    Endpoint, EntryPort, Health, Hostname, Labels, Locality, Protocol, Registry as RegistryKind,
-    Resolution, Service, ServiceEntry, ServicePort, Shared, Visibility, Workload, WorkloadEntry,
-    WorkloadEntrySpec, is_selected,
+    Endpoint, EntryPort, EntryVisibility, Health, Hostname, Labels, Locality, Protocol,
+    Registry as RegistryKind, Resolution, Service, ServiceEntry, ServicePort, Shared, Visibility,
+    Workload, WorkloadEntry, WorkloadEntrySpec, is_selected,
 };
 
 use super::kubernetes::traffic_distribution;
 use super::pod::locality_of_labels;
 use super::{LABEL_NETWORK, Registry, with_place};
 
-/// The services of an entry, one a host.
-pub(crate) fn convert_service_entry(entry: &ServiceEntry) -> Vec<Service> {
+/// The services of an entry, one a host, seen no farther than allowed.
+pub(crate) fn convert_service_entry(
+    entry: &ServiceEntry,
+    allowed: EntryVisibility,
+) -> Vec<Service> {
     entry
         .spec
         .hosts
         .iter()
-        .map(|host| convert_host(entry, host))
+        .map(|host| convert_host(entry, host, allowed))
         .collect()
 }
 
-fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
+fn convert_host(entry: &ServiceEntry, host: &str, allowed: EntryVisibility) -> Service {
     let (metadata, spec) = (&entry.metadata, &entry.spec);
     let allocated = entry.status.addresses.iter();
     Service {
@@ -46,11 +49,7 @@ fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
             .map(|a| a.value.as_str().into())
             .collect(),
         ports: spec.ports.iter().map(convert_port).collect(),
-        export_to: spec
-            .export_to
-            .iter()
-            .map(|token| Visibility::parse(token))
-            .collect(),
+        export_to: export_to(entry, allowed),
         labels: metadata.labels.clone(),
         selector: spec
             .workload_selector
@@ -75,6 +74,23 @@ fn convert_host(entry: &ServiceEntry, host: &str) -> Service {
             .map(String::as_str)
             == Some("RACE_FIRST_TCP_CONNECT"),
         is_persistent_session: false,
+    }
+}
+
+/// The entry's own word, within what is allowed.
+fn export_to(entry: &ServiceEntry, allowed: EntryVisibility) -> Vec<Visibility> {
+    let own = entry
+        .spec
+        .export_to
+        .iter()
+        .map(|token| Visibility::parse(token));
+    let own: Vec<Visibility> = own.collect();
+    match allowed {
+        EntryVisibility::None => vec![Visibility::Nobody],
+        EntryVisibility::Namespace if own.first() != Some(&Visibility::Nobody) => {
+            vec![Visibility::Private]
+        }
+        _ => own,
     }
 }
 

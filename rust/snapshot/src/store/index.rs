@@ -41,8 +41,10 @@ impl MeshStore {
         } else {
             dirty.kubernetes_services.iter().cloned().collect()
         };
+        let root = &self.mesh_config.root_namespace;
         for name in names {
-            match self.registry.services.get(&name) {
+            let service = self.registry.services.get(&name);
+            match service.filter(|_| self.registry.is_discovered(&name.0, root)) {
                 Some(service) => {
                     let service = self.registry.convert_kubernetes_service(service);
                     self.converted.kubernetes.insert(name, Shared::new(service));
@@ -65,7 +67,7 @@ impl MeshStore {
             .map(|(name, entry)| {
                 (
                     name.clone(),
-                    convert_service_entry(entry)
+                    convert_service_entry(entry, self.registry.entry_visibility(&name.0))
                         .into_iter()
                         .map(Shared::new)
                         .collect(),
