@@ -115,13 +115,16 @@ impl Sidecar {
             if splitter.is_between_messages() {
                 reader.change.clone_from(&shared.change.borrow());
             }
-            let mut reading = Reading {
-                reader: &mut reader,
-                interner: &mut shared.interner.borrow_mut(),
-                done: Vec::new(),
+            let done = {
+                let mut interner = shared.interner.borrow_mut();
+                let mut reading = Reading {
+                    reader: &mut reader,
+                    interner: &mut interner,
+                    done: Vec::new(),
+                };
+                splitter.feed(&chunk, &mut reading)?;
+                reading.done
             };
-            splitter.feed(&chunk, &mut reading)?;
-            let done = reading.done;
             for message in done {
                 for request in self.take(shared, reader.change.as_deref(), &message) {
                     send(shared, &mut sender, request, None)?;

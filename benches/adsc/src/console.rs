@@ -36,6 +36,8 @@ enum Order {
 enum Event {
     Told(Report),
     Ordered(String),
+    /// All threads of sidecars have ended.
+    Lost,
     End,
 }
 
@@ -53,13 +55,21 @@ pub(crate) fn run(plan: Plan, nodes: Vec<Node>, n_threads: usize) -> anyhow::Res
         n_closed: 0,
         crew: Crew::start(plan, nodes, n_threads, &reports)?,
     };
+    drop(reports);
     let told = events.clone();
-    std::thread::spawn(move || reported.iter().try_for_each(|r| told.send(Event::Told(r))));
+    std::thread::spawn(move || {
+        reported
+            .iter()
+            .map(Event::Told)
+            .chain([Event::Lost])
+            .try_for_each(|event| told.send(event))
+    });
     std::thread::spawn(move || read_orders(&events));
     for event in received {
         match event {
             Event::Told(report) => console.take_report(report)?,
             Event::Ordered(line) => console.take_order(&line).context(line)?,
+            Event::Lost => bail!("no sidecars are left"),
             Event::End => break,
         }
     }
