@@ -19,6 +19,12 @@ pub const ROOT_SECRET: &str = "ROOTCA";
 /// Secret names of gateway credentials begin so.
 pub const KUBERNETES_SECRET_PREFIX: &str = "kubernetes://";
 
+/// The credential that stands for the workload's own certificate, and the same with the suffix of trust anchors.
+const BUILTIN_SECRET: &str = "builtin://";
+const BUILTIN_ROOT_SECRET: &str = "builtin://-cacert";
+/// Names of credentials that another secret service has begin so.
+pub const EXTERNAL_SECRET_PREFIX: &str = "sds://";
+
 /// The duration zero: Envoy waits for the first answer as long as it takes.
 const NO_TIMEOUT: Duration = Duration {
     seconds: 0,
@@ -91,6 +97,11 @@ pub fn file_root_secret(ca_certificates: &str) -> SdsSecretConfig {
 /// The secret of a credential that the control plane serves, by its credential name
 /// (istio pilot/pkg/security/model/authentication.go `ConstructSdsSecretConfigForCredential`).
 pub fn credential_secret(credential_name: &str) -> SdsSecretConfig {
+    match credential_name {
+        BUILTIN_SECRET => return sds_secret(DEFAULT_SECRET),
+        BUILTIN_ROOT_SECRET => return sds_secret(ROOT_SECRET),
+        _ => {}
+    }
     let name = if credential_name.contains("://") {
         credential_name.to_owned()
     } else {
@@ -99,5 +110,21 @@ pub fn credential_secret(credential_name: &str) -> SdsSecretConfig {
     SdsSecretConfig {
         name,
         sds_config: Some(ads_for_secrets()),
+    }
+}
+
+/// The secret of that name from a secret service of the mesh, behind `cluster` and called `authority`.
+pub fn external_secret(name: &str, cluster: &str, authority: &str) -> SdsSecretConfig {
+    let mut source = sds(cluster);
+    if let Some(ConfigSourceSpecifier::ApiConfigSource(api)) = &mut source.config_source_specifier {
+        for service in &mut api.grpc_services {
+            if let Some(TargetSpecifier::EnvoyGrpc(grpc)) = &mut service.target_specifier {
+                authority.clone_into(&mut grpc.authority);
+            }
+        }
+    }
+    SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(source),
     }
 }
