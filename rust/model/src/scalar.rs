@@ -80,6 +80,9 @@ fn nanos_of(unit: &str) -> Option<i128> {
 /// `number` (decimal, with or without a fraction) times `unit`, cut to whole nanoseconds.
 fn scale(number: &str, unit: i128) -> Option<i128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
     let mut total = if whole.is_empty() {
         0
     } else {

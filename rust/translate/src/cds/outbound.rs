@@ -181,7 +181,7 @@ fn diagnose(inputs: &OutboundInputs, fault: TlsFault) -> Diagnostic {
     let (namespace, name) = rule.map_or(("", ""), |m| (&m.namespace, &m.name));
     Diagnostic {
         key: ConfigKey::new(Kind::DestinationRule, namespace, name),
-        code: "tls-not-possible",
+        code: fault.code(),
         severity: Severity::Error,
         field_path: "spec.trafficPolicy.tls".to_owned(),
         message: format!("{}: {}", inputs.name, fault.message()),

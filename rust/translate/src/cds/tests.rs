@@ -175,7 +175,7 @@ fn mutual_tls_that_cannot_be_had_leads_nowhere() {
         faults[0].key,
         ConfigKey::new(Kind::DestinationRule, "shop", "rule")
     );
-    assert_eq!(faults[0].code, "tls-not-possible");
+    assert_eq!(faults[0].code, "istio-mutual-without-certificate");
 
     let (cluster, faults) = find(&mesh, &istio(), REVIEWS);
     assert!(faults.is_empty());

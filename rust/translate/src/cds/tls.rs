@@ -54,6 +54,14 @@ pub(super) enum TlsFault {
 }
 
 impl TlsFault {
+    /// The diagnostic's code.
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::NoWorkloadCertificate => "istio-mutual-without-certificate",
+            Self::NoClientCertificate => "tls-not-possible",
+        }
+    }
+
     /// What is wrong and the remedy.
     pub(super) const fn message(self) -> &'static str {
         match self {
