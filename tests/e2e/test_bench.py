@@ -1,0 +1,70 @@
+"""Every scenario of the benchmark runs, at a size that tells nothing about speed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benches import run, world
+
+MESH = world.World(n_services=20, n_namespaces=10, n_rules=5)
+N_SIDECARS = 12
+# What one sidecar has: clusters with their endpoints, those of its own, listeners, and one route configuration.
+N_CLUSTERS = (20 + 5 * world.N_VERSIONS) * 2
+
+
+def test_the_world_is_as_described(tmp_path: Path) -> None:
+    MESH.write(tmp_path)
+    kinds: dict[str, int] = {}
+    for path in tmp_path.glob("*.yaml"):
+        for document in yaml.safe_load_all(path.read_text()):
+            kinds[document["kind"]] = kinds.get(document["kind"], 0) + 1
+    assert kinds == {
+        "Namespace": 10,
+        "Service": 20,
+        "EndpointSlice": 20,
+        "Pod": 40,
+        "VirtualService": 5,
+        "DestinationRule": 5,
+    }
+    nodes = [MESH.node(k) for k in range(MESH.n_pods)]
+    assert len({node["id"] for node in nodes}) == MESH.n_pods
+
+
+def test_a_change_is_one_file_that_yaml_can_read(tmp_path: Path) -> None:
+    MESH.write(tmp_path)
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    MESH.write_service(tmp_path, world.Service(3, addresses=("10.250.0.1",)))
+    changed = [path for path in tmp_path.iterdir() if path.read_text() != before[path]]
+    assert [path.name for path in changed] == ["service-3.yaml"]
+    assert "10.250.0.1" in changed[0].read_text()
+    assert list(yaml.safe_load_all(changed[0].read_text()))
+
+
+@pytest.mark.extension
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("is_delta", [True, False], ids=["delta", "sotw"])
+def test_every_scenario_ends(*, is_delta: bool) -> None:
+    if shutil.which("cargo") is None:
+        pytest.skip("cargo is missing: the load client is Rust")
+    plan = run.Plan(
+        mesh=MESH,
+        command=[sys.executable, "-m", "navarch", "serve"],
+        client=run.build_client("dev"),
+        n_sidecars=N_SIDECARS,
+        n_rounds=4,
+        settle_seconds=0.1,
+    )
+    figures: dict[str, dict[str, Any]] = run.measure(plan, is_delta=is_delta)
+    assert figures["connect"]["n_resources"] > 2 * N_CLUSTERS
+    for scenario, n_rounds in (("endpoint", 4), ("virtual_service", 1), ("service", 1)):
+        assert figures[scenario]["n_rounds"] == n_rounds
+        assert 0 < figures[scenario]["median_ms"] <= figures[scenario]["worst_ms"]
+        assert figures[scenario]["sent_kb"] > 0
+    assert list(run.table({"delta": figures}))
