@@ -42,7 +42,7 @@ pub struct InboundInputs {
     protocol: Protocol,
     /// Services of that port, the oldest first.
     services: Vec<Shared<Service>>,
-    /// The first service's port.
+    /// The first service's port, or the Sidecar listener's.
     service_port: Option<ServicePort>,
     /// The rule for the first service.
     rule: Option<Shared<DestinationRule>>,
@@ -178,7 +178,13 @@ impl InboundContext<'_> {
                 .map(|target| target.service.clone())
                 .into_iter()
                 .collect(),
-            service_port: None,
+            service_port: Some(ServicePort {
+                name: listener.port.name.as_str().into(),
+                number: port,
+                protocol: Protocol::parse(&listener.port.protocol),
+                target_port: None,
+                target_port_name: None,
+            }),
             rule: target.and_then(|target| self.rule_of(&target.service)),
             pool: self.pool_of(port),
             client: self.client.clone(),

@@ -260,15 +260,21 @@ impl<'a> Builder<'a> {
     }
 
     fn set_local_endpoints(&mut self) -> Result<(), Absence> {
-        let endpoints = self
-            .inputs
-            .local_endpoints
-            .as_ref()
-            .map(|inputs| build_localities(inputs));
-        let endpoints = endpoints.filter(|endpoints| !endpoints.is_empty());
+        let inputs = self.inputs.local_endpoints.as_ref();
+        let mut endpoints = inputs
+            .map(|inputs| build_localities(inputs))
+            .unwrap_or_default();
+        if endpoints.is_empty() {
+            return Err(Absence::NoEndpoints);
+        }
+        if self.discovery == Discovery::LogicalDns {
+            // Envoy refuses a logical DNS cluster of more than one endpoint.
+            endpoints.truncate(1);
+            endpoints[0].lb_endpoints.truncate(1);
+        }
         self.cluster.load_assignment = Some(ClusterLoadAssignment {
             cluster_name: self.inputs.name.clone(),
-            endpoints: endpoints.ok_or(Absence::NoEndpoints)?,
+            endpoints,
             ..ClusterLoadAssignment::default()
         });
         Ok(())
