@@ -9,18 +9,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use navarch_envoy::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
+use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tonic::body::Body;
-use tonic::codec::{Codec as _, Streaming};
+use tonic::codec::{Codec as _, DecodeBuf, Decoder, Streaming};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use crate::push::Pusher;
 use crate::registry::Fleet;
+use crate::session::SotwRequest;
 use stream::{AdsStream, XdsRequest};
 
 /// The largest request that is read; an ACK that lists 50,000 names stays below.
@@ -80,14 +80,10 @@ impl Service<Request<Body>> for AggregatedDiscovery {
                     .insert("grpc-accept-encoding", identity);
                 response
             }
-            Some("StreamAggregatedResources") => {
-                let decoder =
-                    ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default().decoder();
-                self.open(
-                    Streaming::new_request(decoder, body, None, limit),
-                    &head.headers,
-                )
-            }
+            Some("StreamAggregatedResources") => self.open(
+                Streaming::new_request(SotwDecoder, body, None, limit),
+                &head.headers,
+            ),
             Some("DeltaAggregatedResources") => {
                 let mut codec =
                     ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
@@ -99,6 +95,20 @@ impl Service<Request<Body>> for AggregatedDiscovery {
             _ => Status::new(Code::Unimplemented, "no such method").into_http(),
         };
         ready(Ok(response))
+    }
+}
+
+/// Reads state-of-the-world requests but for their names.
+struct SotwDecoder;
+
+impl Decoder for SotwDecoder {
+    type Item = SotwRequest;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<SotwRequest>, Status> {
+        let message = message.copy_to_bytes(message.remaining());
+        let unreadable = |e| Status::invalid_argument(format!("not a DiscoveryRequest: {e}"));
+        SotwRequest::decode(message).map(Some).map_err(unreadable)
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod delta;
 mod nonce;
+mod request;
 mod selection;
 mod sotw;
 mod subscription;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use navarch_encode::{ResourceSnapshot, Version};
 use navarch_envoy::TypeUrl;
-use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use navarch_envoy::google::rpc::Status;
 
 pub use nonce::Nonce;
+pub use request::SotwRequest;
 pub use subscription::NameSets;
 
 use nonce::{NonceMatch, Nonces, match_nonce};
@@ -49,6 +51,15 @@ pub enum SessionError {
     /// An aggregated stream can't know what is asked for.
     #[error("the request has no type URL, which an aggregated stream needs in each request")]
     NoTypeUrl,
+    /// The names are not text.
+    #[error("the names of {type_url} in the request are not UTF-8")]
+    BadNames {
+        /// Of which type.
+        type_url: TypeUrl,
+        /// What the decoder found.
+        #[source]
+        source: prost::DecodeError,
+    },
     /// More names than [`MAX_NAMES_PER_REQUEST`].
     #[error(
         "the request has {count} names of {type_url}; at most {MAX_NAMES_PER_REQUEST} are read"
@@ -149,25 +160,27 @@ impl Session {
     }
 
     /// Take a state-of-the-world request.
-    pub fn on_sotw(&mut self, request: &DiscoveryRequest) -> Result<Outcome, SessionError> {
-        let Some(type_url) = read_type(&request.type_url, request.resource_names.len())? else {
-            return Ok(Outcome::UnknownType(request.type_url.clone()));
+    pub fn on_sotw(&mut self, request: &SotwRequest) -> Result<Outcome, SessionError> {
+        let head = &request.head;
+        let Some(type_url) = read_type(&head.type_url, request.n_names())? else {
+            return Ok(Outcome::UnknownType(head.type_url.clone()));
         };
         let names = Names {
             resources: self.target.resources(type_url),
             sets: &self.names,
         };
         let state = &mut self.types[type_url.index()];
-        let matched = match_nonce(&request.response_nonce, state.latest_nonce());
+        let matched = match_nonce(&head.response_nonce, state.latest_nonce());
         // The first request of a stream counts whatever nonce it brings from a former stream.
         if state.is_subscribed() && matched == NonceMatch::Stale {
             return Ok(Outcome::Stale(type_url));
         }
         let answer = match matched {
-            NonceMatch::Latest => state.take_answer(request.error_detail.as_ref()),
+            NonceMatch::Latest => state.take_answer(head.error_detail.as_ref()),
             NonceMatch::Absent | NonceMatch::Stale => None,
         };
-        sotw::subscribe(state, request, names);
+        sotw::subscribe(state, request, names)
+            .map_err(|source| SessionError::BadNames { type_url, source })?;
         Ok(answer.unwrap_or(Outcome::Subscribed(type_url)))
     }
 

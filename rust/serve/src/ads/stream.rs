@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use navarch_envoy::envoy::config::core::v3::Node;
-use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use navarch_model::Proxy;
 use tokio::time::Sleep;
 use tokio_stream::Stream as _;
@@ -22,7 +22,7 @@ use tonic::{Status, Streaming};
 use crate::frame::frame_message;
 use crate::push::Pusher;
 use crate::registry::{Connection, Fleet};
-use crate::session::{Outcome, Session, SessionError, Variant};
+use crate::session::{Outcome, Session, SessionError, SotwRequest, Variant};
 
 /// Requests read in one poll before the responses get their turn.
 const MAX_REQUESTS_PER_POLL: usize = 64;
@@ -34,11 +34,11 @@ pub(super) trait XdsRequest: Unpin + Send + 'static {
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError>;
 }
 
-impl XdsRequest for DiscoveryRequest {
+impl XdsRequest for SotwRequest {
     const VARIANT: Variant = Variant::Sotw;
 
     fn node(&self) -> Option<&Node> {
-        self.node.as_ref()
+        self.head.node.as_ref()
     }
 
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError> {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use navarch_encode::response::{encode_sotw_prefix, encode_sotw_resources, splice_resources};
 use navarch_encode::{EncodedResource, Resources, Version};
 use navarch_envoy::TypeUrl;
-use navarch_envoy::envoy::service::discovery::v3::DiscoveryRequest;
+use prost::DecodeError;
 
 use super::nonce::Nonce;
+use super::request::SotwRequest;
 use super::selection::Selection;
 use super::subscription::{Names, Subscription};
 use super::type_session::TypeSession;
@@ -20,21 +21,35 @@ use super::{Response, Variant};
 ///
 /// A later request without a nonce, when one was sent, comes from a client that began anew: it is
 /// answered in full.
-pub(super) fn subscribe(state: &mut TypeSession, request: &DiscoveryRequest, names: Names<'_>) {
-    let requested = &request.resource_names;
-    let is_anew = request.response_nonce.is_empty() && state.latest_nonce().is_some();
-    let Some(subscription) = &mut state.subscription else {
-        state.start(Subscription::first(state.type_url, requested, names));
-        state.claimed_version.clone_from(&request.version_info);
-        return;
-    };
-    let changes = subscription.replace(requested, names);
-    if is_anew {
-        let subscription = subscription.clone();
-        state.start(subscription);
-    } else {
-        state.note(changes);
+pub(super) fn subscribe(
+    state: &mut TypeSession,
+    request: &SotwRequest,
+    names: Names<'_>,
+) -> Result<(), DecodeError> {
+    let head = &request.head;
+    let is_anew = head.response_nonce.is_empty() && state.latest_nonce().is_some();
+    let fingerprint = Some(request.fingerprint());
+    if state.is_subscribed() && !is_anew && state.requested == fingerprint {
+        return Ok(());
     }
+    let requested = request.read_names()?;
+    match &mut state.subscription {
+        None => {
+            state.start(Subscription::first(state.type_url, &requested, names));
+            state.claimed_version.clone_from(&head.version_info);
+        }
+        Some(subscription) => {
+            let changes = subscription.replace(&requested, names);
+            if is_anew {
+                let subscription = subscription.clone();
+                state.start(subscription);
+            } else {
+                state.note(changes);
+            }
+        }
+    }
+    state.requested = fingerprint;
+    Ok(())
 }
 
 fn is_sent_whole(state: &TypeSession) -> bool {

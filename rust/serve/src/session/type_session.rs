@@ -28,6 +28,8 @@ struct InFlight {
 pub(super) struct TypeSession {
     pub(super) type_url: TypeUrl,
     pub(super) subscription: Option<Subscription>,
+    /// The fingerprint of the names last requested (state of the world).
+    pub(super) requested: Option<Version>,
     /// What the client was led to, but for the exceptions below.
     pub(super) sent: Resources,
     /// An answer is due even if it is empty.
@@ -60,6 +62,7 @@ impl TypeSession {
         Self {
             type_url,
             subscription: None,
+            requested: None,
             sent: nothing(),
             is_first: false,
             asked: BTreeSet::new(),

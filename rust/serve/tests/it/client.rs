@@ -207,7 +207,7 @@ impl Client {
             error_detail: error,
             ..DiscoveryRequest::default()
         };
-        self.session.on_sotw(&request).unwrap()
+        self.session.on_sotw(&request.into()).unwrap()
     }
 
     /// Take the next response, if any, and check it.

@@ -218,11 +218,12 @@ proptest! {
     /// Garbage in every field of a request is refused or ignored, never a panic.
     #[test]
     fn requests_of_garbage_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+        use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+        use navarch_serve::session::SotwRequest;
         let cache = ResourceCache::new();
         let target = snapshot(&World::new(), &cache);
         let mut session = Session::new(Variant::Sotw, target, NameSets::new());
-        if let Ok(request) = DiscoveryRequest::decode(bytes.as_slice()) {
+        if let Ok(request) = SotwRequest::decode(bytes.clone().into()) {
             let _ = session.on_sotw(&request);
         }
         if let Ok(request) = DeltaDiscoveryRequest::decode(bytes.as_slice()) {

@@ -7,7 +7,7 @@ use navarch_encode::ResourceCache;
 use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use navarch_serve::session::{
-    MAX_NAMES_PER_REQUEST, NameSets, Outcome, Session, SessionError, Variant,
+    MAX_NAMES_PER_REQUEST, NameSets, Outcome, Session, SessionError, SotwRequest, Variant,
 };
 
 use crate::client::Client;
@@ -337,10 +337,12 @@ fn types_share_a_stream_in_push_order() {
 fn unknown_types_are_ignored_and_faulty_requests_end_the_stream() {
     let mut bench = Bench::new(Variant::Sotw, &world(&["a"], 0));
     let session = &mut bench.client.session;
-    let request = |type_url: &str, n_names: usize| DiscoveryRequest {
-        type_url: type_url.to_owned(),
-        resource_names: vec!["n".to_owned(); n_names],
-        ..DiscoveryRequest::default()
+    let request = |type_url: &str, n_names: usize| {
+        SotwRequest::from(DiscoveryRequest {
+            type_url: type_url.to_owned(),
+            resource_names: vec!["n".to_owned(); n_names],
+            ..DiscoveryRequest::default()
+        })
     };
     let unknown = Outcome::UnknownType("type.googleapis.com/x.Y".to_owned());
     assert_eq!(
