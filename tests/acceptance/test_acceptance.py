@@ -14,8 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CASES: Final = Path(__file__).parents[1] / "parity" / "cases"
-CHECKER: Final = Path(__file__).with_name("checker.py")
+ROOT: Final = Path(__file__).parents[2]
+CASES: Final = ROOT / "tests" / "parity" / "cases"
 N_WORKERS: Final = 2
 NAMES: Final = sorted(path.parent.name for path in CASES.glob("*/input.yaml"))
 
@@ -61,19 +61,9 @@ def _case_of(item: pytest.Item) -> str:
 
 def _check(shares: Sequence[Sequence[str]], folder: Path) -> Faults:
     files = [folder / f"{n}.json" for n in range(len(shares))]
+    run = [*ENTER, sys.executable, "-m", "tests.acceptance.checker", str(CASES)]
     workers = [
-        subprocess.Popen(
-            [
-                *ENTER,
-                sys.executable,
-                str(CHECKER),
-                str(CASES),
-                str(file),
-                *share,
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen([*run, str(file), *share], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for file, share in zip(files, shares, strict=True)
     ]
     found: Faults = {}

