@@ -72,7 +72,8 @@ def test_a_delay_comes_before_the_answer(lab: Lab) -> None:
     """An injected delay holds a request up, and lets it through then."""
     reply = lab.get("ratings", "/delayed/")
     assert (reply.status, reply.pod) == (200, "ratings-1")
-    assert reply.seconds >= 0.5
+    # Envoy counts from when its loop last looked at the clock.
+    assert reply.seconds >= 0.45
 
 
 def test_a_rewrite_changes_path_and_authority(lab: Lab) -> None:
