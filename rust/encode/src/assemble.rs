@@ -26,11 +26,11 @@ impl Assembled {
     fn add<I: Hash, M: Resource>(
         &mut self,
         cache: &ResourceCache,
-        inputs: Vec<I>,
+        inputs: &[I],
         build: impl Fn(&I) -> (Option<M>, Vec<Diagnostic>),
     ) {
         let mut items: Vec<Arc<EncodedResource>> = Vec::with_capacity(inputs.len());
-        for inputs in &inputs {
+        for inputs in inputs {
             let (resource, faults) = cache.resolve_built(inputs, &build);
             self.diagnostics.extend(faults);
             if let Some(resource) = resource {
@@ -46,29 +46,29 @@ impl Assembled {
 /// Build what the proxies of a group share.
 pub fn assemble_group(cache: &ResourceCache, mesh: &MeshSnapshot, scope: &ProxyScope) -> Assembled {
     let mut made = Assembled::default();
-    made.add(cache, cds::cluster_inputs(mesh, scope), cds::build_cluster);
-    made.add(cache, eds::endpoint_inputs(mesh, scope), |inputs| {
+    made.add(cache, &cds::cluster_inputs(mesh, scope), cds::build_cluster);
+    made.add(cache, &eds::endpoint_inputs(mesh, scope), |inputs| {
         (Some(eds::build_load_assignment(inputs)), Vec::new())
     });
     let targets = &scope.group.service_targets;
     let listeners = lds::listener_inputs(mesh, scope, targets);
     let names = listeners.iter().flat_map(lds::ListenerInputs::route_names);
     let names: BTreeSet<String> = names.map(str::to_owned).collect();
-    made.add(cache, listeners, |inputs| {
+    made.add(cache, &listeners, |inputs| {
         let (listener, faults) = lds::build_listener(inputs);
         (Some(listener), faults)
     });
     let conflicts = rds::gateway_conflicts(mesh, scope, targets);
     made.diagnostics.extend(conflicts);
     let routes = rds::route_inputs(mesh, scope, targets, &names);
-    made.add(cache, routes, |inputs| {
+    made.add(cache, &routes, |inputs| {
         let (routes, faults) = rds::build_route_configuration(inputs);
         (Some(routes), faults)
     });
     // Istio's agent answers DNS beside workloads only, not in gateways.
     let is_named = scope.group.kind == ProxyKind::Sidecar;
     let names = is_named.then(|| nds::name_table_inputs(mesh, scope));
-    made.add(cache, names.into_iter().collect(), |inputs| {
+    made.add(cache, names.as_slice(), |inputs| {
         (Some(nds::build_name_table(inputs)), Vec::new())
     });
     made
@@ -85,12 +85,12 @@ pub fn assemble_own(
     if proxy.kind == ProxyKind::Sidecar {
         made.add(
             cache,
-            cds::inbound_cluster_inputs(mesh, scope, proxy),
+            &cds::inbound_cluster_inputs(mesh, scope, proxy),
             cds::build_cluster,
         );
         made.add(
             cache,
-            lds::inbound_listener_inputs(mesh, scope, proxy),
+            &lds::inbound_listener_inputs(mesh, scope, proxy),
             |inputs| {
                 let (listener, faults) = lds::build_listener(inputs);
                 (Some(listener), faults)
