@@ -19,6 +19,10 @@ mod target;
 mod virtual_service;
 
 pub use change::{Batch, Change, ChangeSet};
+pub use gateway_api::{
+    AncestorStatus, Condition, ListenerStatus, ObjectStatus, ParentStatus, Reason, StatusAddress,
+    StatusContent,
+};
 pub use group::NodeGroup;
 pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};
 pub use mutual_tls::MutualTlsModes;

@@ -130,13 +130,25 @@ impl MeshSnapshot {
         &self.rules.virtual_services
     }
 
-    /// The Gateways whose selector picks a proxy, oldest first.
+    /// The Gateways whose selector picks a proxy, or whose Services do, oldest first.
     pub fn gateways_of(&self, labels: &Labels) -> Vec<Shared<Gateway>> {
         let gateways = self.rules.gateways.iter();
         gateways
-            .filter(|gateway| is_selected(&gateway.spec.selector, labels))
+            .filter(|gateway| self.is_gateway_of(gateway, labels))
             .cloned()
             .collect()
+    }
+
+    fn is_gateway_of(&self, gateway: &Gateway, labels: &Labels) -> bool {
+        let Some(services) = &gateway.services else {
+            return is_selected(&gateway.spec.selector, labels);
+        };
+        let hosts = services.hosts.iter();
+        hosts
+            .flat_map(|host| self.services_of_host(host.as_str()))
+            .any(|service| {
+                *service.namespace == *services.namespace && is_selected(&service.selector, labels)
+            })
     }
 
     /// The Sidecar of a workload, if any.

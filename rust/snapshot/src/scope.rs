@@ -183,7 +183,7 @@ impl MeshSnapshot {
             .iter()
             .filter(|rule| {
                 rule.spec.gateways.iter().any(|gateway| gateway == "mesh")
-                    && hosts.has_virtual_service(&rule.spec.hosts, &rule.metadata.namespace)
+                    && hosts.has_virtual_service(rule)
             })
             .cloned()
             .collect();

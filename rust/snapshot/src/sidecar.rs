@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use navarch_model::{Hostname, Labels, Shared, Sidecar, is_selected};
+use navarch_model::{
+    Hostname, Labels, RouteSemantics, Shared, Sidecar, VirtualService, is_selected,
+};
 
 /// All Sidecars by namespace and age.
 #[derive(Debug, Clone, Default)]
@@ -110,14 +112,21 @@ impl EgressHosts {
         })
     }
 
-    /// Whether a VirtualService of that namespace has a host that meets an imported one.
-    pub(crate) fn has_virtual_service(&self, hosts: &[String], namespace: &str) -> bool {
-        hosts
+    /// Whether a VirtualService has a host that meets an imported one; of Gateway API, one that is within it.
+    pub(crate) fn has_virtual_service(&self, rule: &VirtualService) -> bool {
+        let namespace = rule.metadata.namespace.as_str();
+        let is_exact = rule.semantics == RouteSemantics::GatewayApi;
+        rule.spec
+            .hosts
             .iter()
             .map(|host| Hostname::from(host.as_str()))
             .any(|host| {
                 Self::has(&self.imported, namespace, |pattern| {
-                    host.is_matching(pattern)
+                    if is_exact {
+                        host.is_subset_of(pattern)
+                    } else {
+                        host.is_matching(pattern)
+                    }
                 }) && !Self::has(&self.excluded, namespace, |pattern| {
                     host.is_subset_of(pattern)
                 })

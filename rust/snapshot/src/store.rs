@@ -2,6 +2,7 @@
 
 mod dirty;
 mod index;
+mod made_rule;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -276,7 +277,7 @@ impl MeshStore {
         next.mesh_config = self.mesh_config.clone();
         let mut changes = ChangeSet {
             objects: dirty.objects.clone(),
-            is_configuration: dirty.is_configuration(),
+            is_configuration: dirty.is_configuration() || self.is_rule_stale(dirty),
             ..ChangeSet::default()
         };
         if dirty.is_everything() {
@@ -289,7 +290,7 @@ impl MeshStore {
             self.refresh_services(dirty, &mut next);
         }
         self.refresh_endpoints(dirty, &mut next, &mut changes);
-        if dirty.has_rules() {
+        if self.is_rule_stale(dirty) {
             self.refresh_rules(&mut next);
         }
         if changes.is_empty() {
@@ -297,6 +298,11 @@ impl MeshStore {
         }
         self.current = Arc::new(next);
         Some(changes)
+    }
+
+    /// Whether rules are others than published: their own objects changed, or what made ones are made from.
+    fn is_rule_stale(&self, dirty: &Dirty) -> bool {
+        dirty.has_rules() || (dirty.has_rule_inputs() && self.has_made_rules())
     }
 
     /// Pods' workloads anew, after what they inherit from the mesh, namespaces and Nodes changed.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use navarch_model::{
     ConfigKey, Destination, Diagnostic, Hostname, HttpMatchRequest, HttpRoute, Kind, MatchOrAny,
-    Severity, Shared, StringMatch, VirtualService, Visibility,
+    RouteSemantics, Severity, Shared, StringMatch, VirtualService, Visibility,
 };
 
 /// The gateway name that stands for all sidecars.
@@ -303,6 +303,10 @@ fn is_string_conflict(root: &StringMatch, leaf: &StringMatch) -> bool {
 
 /// Write all names out in full, as seen from the rule's own namespace.
 fn resolve(rule: &VirtualService, domain_suffix: &str) -> VirtualService {
+    if rule.semantics == RouteSemantics::GatewayApi {
+        // Made in full, and its hosts may well have no dot.
+        return rule.clone();
+    }
     let mut resolved = rule.clone();
     let namespace = rule.metadata.namespace.as_str();
     let host = |name: &mut String| {

@@ -63,6 +63,28 @@ impl Dirty {
             Kind::Gateway,
             Kind::Sidecar,
             Kind::PeerAuthentication,
+            Kind::Ingress,
+            Kind::IngressClass,
+            Kind::GatewayClass,
+            Kind::KubernetesGateway,
+            Kind::ListenerSet,
+            Kind::HTTPRoute,
+            Kind::GRPCRoute,
+            Kind::TCPRoute,
+            Kind::TLSRoute,
+            Kind::ReferenceGrant,
+            Kind::BackendTLSPolicy,
+        ])
+    }
+
+    /// Whether something changed that rules are made from, though it is none itself.
+    pub(super) fn has_rule_inputs(&self) -> bool {
+        self.has_any(&[
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ServiceEntry,
+            Kind::Secret,
+            Kind::ConfigMap,
         ])
     }
 

@@ -18,6 +18,7 @@ use crate::virtual_service::{MergeOptions, merge_virtual_services};
 use crate::{ChangeSet, ServiceKey};
 
 use super::dirty::Dirty;
+use super::made_rule::gateway_label_keys;
 use super::{MeshStore, Name, kubernetes_key};
 
 /// Services made of platforms' objects, kept until the object changes.
@@ -308,37 +309,35 @@ impl MeshStore {
     }
 
     pub(super) fn refresh_rules(&mut self, next: &mut MeshSnapshot) {
+        let all = self.collect_rules(next);
         let mesh = &self.mesh_config;
         let domain_suffix = &self.registry.options.domain_suffix;
-        let mut raw: Vec<_> = self.rules.virtual_services.values().cloned().collect();
-        raw.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
         let options = MergeOptions {
             default_export_to: &mesh.default_virtual_service_export_to,
             domain_suffix,
         };
-        let (virtual_services, diagnostics) = merge_virtual_services(&raw, &options);
-        self.rule_diagnostics = diagnostics;
-        let mut rules: Vec<_> = self.rules.destination_rules.values().cloned().collect();
-        rules.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
+        let (virtual_services, diagnostics) =
+            merge_virtual_services(&all.virtual_services, &options);
+        self.rule_diagnostics.extend(diagnostics);
         let destination_rules = DestinationRuleIndex::new(
-            &rules,
+            &all.destination_rules,
             &mesh.default_destination_rule_export_to,
             domain_suffix,
         );
-        let mut gateways: Vec<_> = self.rules.gateways.values().cloned().collect();
-        gateways.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
         let sidecars = SidecarIndex::new(self.rules.sidecars.values());
         let peer_authentications =
             PeerAuthenticationIndex::new(self.rules.peer_authentications.values());
         let mut rules = RuleIndex {
             virtual_services,
             destination_rules,
-            gateways,
+            gateways: all.gateways,
             sidecars,
             peer_authentications,
             label_keys: BTreeSet::new(),
         };
         rules.label_keys = label_keys(&rules, mesh);
+        let of_gateways = gateway_label_keys(&rules.gateways, next);
+        rules.label_keys.extend(of_gateways);
         next.rules = Arc::new(rules);
     }
 }

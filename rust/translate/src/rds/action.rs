@@ -6,8 +6,9 @@ use navarch_envoy::envoy::config::route::v3::redirect_action::{
 };
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::{
-    ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
 };
+use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
 use navarch_envoy::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 use navarch_envoy::envoy::config::route::v3::{
     DirectResponseAction, RedirectAction, Route, RouteAction, WeightedCluster,
@@ -16,7 +17,7 @@ use navarch_envoy::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use navarch_envoy::envoy::r#type::v3::FractionalPercent;
 use navarch_model::{
     ConsistentHash, Destination, HttpDirectResponse, HttpRedirect, HttpRewrite, HttpRoute,
-    HttpRouteDestination, Percent,
+    HttpRouteDestination, Percent, RouteSemantics,
 };
 
 use super::base64::decode_base64;
@@ -27,7 +28,7 @@ use super::report::Report;
 use super::retry::build_retry_policy;
 use super::route::retry_of;
 use super::scalar::{NO_TIMEOUT, duration, fraction, runtime, whole_percent};
-use super::string_match::regex;
+use super::string_match::{quote, regex};
 use crate::name::outbound_cluster;
 
 /// A cluster that does not exist: requests get 503.
@@ -95,16 +96,33 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
         };
         let mut authority = authority;
         if let Some(rewrite) = &http.rewrite {
-            add_path_rewrite(&mut action, rewrite);
+            let prefix = self.removable_prefix(route, rewrite);
+            add_path_rewrite(&mut action, rewrite, prefix);
             if !rewrite.authority.is_empty() {
                 authority = Some(rewrite.authority.clone());
             }
         }
         action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
         self.add_mirrors(&mut action);
+        if self.inputs.virtual_service.semantics == RouteSemantics::GatewayApi {
+            action.cluster_not_found_response_code =
+                ClusterNotFoundResponseCode::InternalServerError.into();
+        }
         let is_hashed = self.add_destinations(route, &mut action);
         action.retry_policy = build_retry_policy(retry_of(http, &self.inputs.client), is_hashed);
         action
+    }
+
+    /// The prefix that a rewrite to `/` takes away: Envoy's own prefix rewrite would leave two slashes.
+    fn removable_prefix<'m>(&self, route: &'m Route, rewrite: &HttpRewrite) -> Option<&'m str> {
+        let semantics = self.inputs.virtual_service.semantics;
+        if semantics != RouteSemantics::GatewayApi || rewrite.uri != "/" {
+            return None;
+        }
+        match &route.r#match.as_ref()?.path_specifier {
+            Some(PathSpecifier::PathSeparatedPrefix(prefix)) => Some(prefix),
+            _ => Some(""),
+        }
     }
 
     /// Set where requests go; whether retries must stay with the hashed host.
@@ -292,11 +310,18 @@ fn share_of(
         .unwrap_or_else(|| whole_percent(100))
 }
 
-fn add_path_rewrite(action: &mut RouteAction, rewrite: &HttpRewrite) {
+/// Set how the path is rewritten; `prefix` is to be taken away whole (istio route.go `ApplyRewrite`).
+fn add_path_rewrite(action: &mut RouteAction, rewrite: &HttpRewrite, prefix: Option<&str>) {
     if let Some(substitution) = &rewrite.uri_regex_rewrite {
         action.regex_rewrite = Some(RegexMatchAndSubstitute {
             pattern: Some(regex(&substitution.pattern)),
             substitution: substitution.rewrite.clone(),
+        });
+    } else if let Some(prefix) = prefix {
+        action.regex_rewrite = Some(RegexMatchAndSubstitute {
+            pattern: Some(regex(&format!("^{}(/?)(.*)", quote(prefix)))),
+            // Even of the whole path a slash must be left.
+            substitution: r"/\2".to_owned(),
         });
     } else {
         action.prefix_rewrite.clone_from(&rewrite.uri);

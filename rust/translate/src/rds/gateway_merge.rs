@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    ConfigKey, Diagnostic, Gateway, Kind, Protocol, Server, ServerTlsMode, Severity, Shared,
+    ConfigKey, Diagnostic, Gateway, GatewayServices, Kind, Protocol, Server, ServerTlsMode,
+    Severity, Shared,
 };
 use navarch_snapshot::ServiceTarget;
 
@@ -83,9 +84,11 @@ impl GatewayConflict {
 /// Merge the Gateways of a router, oldest first; `targets` tell which port a Service's port is on the workload.
 pub fn merge_gateways(gateways: &[Shared<Gateway>], targets: &[ServiceTarget]) -> MergedGateway {
     let mut merger = Merger::default();
-    for gateway in gateways {
+    for gateway in in_force(gateways, targets) {
         for (index, server) in gateway.spec.servers.iter().enumerate() {
-            merger.add(gateway, (index, server), targets);
+            for number in ports_of(gateway, server.port.number, targets) {
+                merger.add(gateway, (index, server), number);
+            }
         }
     }
     merger.merged
@@ -104,15 +107,9 @@ struct Merger {
 }
 
 impl Merger {
-    fn add(
-        &mut self,
-        gateway: &Gateway,
-        (index, server): (usize, &Server),
-        targets: &[ServiceTarget],
-    ) {
+    fn add(&mut self, gateway: &Gateway, (index, server): (usize, &Server), number: u32) {
         let metadata = &gateway.metadata;
         let name: Arc<str> = format!("{}/{}", metadata.namespace, metadata.name).into();
-        let number = translate_port(server.port.number, targets);
         let server = Server {
             hosts: clean_hosts(&server.hosts, &metadata.namespace),
             ..server.clone()
@@ -227,6 +224,48 @@ impl Merger {
             None => ports.push((port, vec![entry])),
         }
     }
+}
+
+/// The Gateways whose servers the router has: a router that is deployed for a Gateway of Gateway API takes none of
+/// Istio's from other namespaces (istio push_context.go, `PILOT_ENABLE_STRICT_GATEWAY_MERGING`).
+fn in_force<'a>(
+    gateways: &'a [Shared<Gateway>],
+    targets: &[ServiceTarget],
+) -> Vec<&'a Shared<Gateway>> {
+    let is_served = |gateway: &&Shared<Gateway>| {
+        let services = gateway.services.as_ref();
+        services.is_none_or(|services| targets.iter().any(|t| is_target(services, t)))
+    };
+    let mut served: Vec<_> = gateways.iter().filter(is_served).collect();
+    let managed: BTreeSet<&str> = served
+        .iter()
+        .filter_map(|gateway| gateway.services.as_ref())
+        .filter(|services| services.is_managed)
+        .map(|services| services.namespace.as_str())
+        .collect();
+    served.retain(|gateway| {
+        gateway.services.is_some()
+            || managed.is_empty()
+            || managed.contains(gateway.metadata.namespace.as_str())
+    });
+    served
+}
+
+fn is_target(services: &GatewayServices, target: &ServiceTarget) -> bool {
+    *target.service.namespace == *services.namespace
+        && services.hosts.contains(&target.service.hostname)
+}
+
+/// The workload's ports for a server's: one by label selection, but of named Services all that have it, or none.
+fn ports_of(gateway: &Gateway, number: u32, targets: &[ServiceTarget]) -> BTreeSet<u32> {
+    let Some(services) = &gateway.services else {
+        return BTreeSet::from([translate_port(number, targets)]);
+    };
+    targets
+        .iter()
+        .filter(|target| is_target(services, target) && target.port.number == number)
+        .map(|target| target.target_port)
+        .collect()
 }
 
 /// The workload's port for a server's: the targetPort of the first service of the proxy that has the port.

@@ -22,8 +22,17 @@ impl<'a> Report<'a> {
     /// Add a warning about the field at `field_path`.
     pub(super) fn warn(&mut self, code: &'static str, field_path: String, message: String) {
         let metadata = &self.virtual_service.metadata;
+        let (key, field_path) = match self.virtual_service.sources.first() {
+            None => {
+                let kind = Kind::VirtualService;
+                let key = ConfigKey::new(kind, &metadata.namespace, &metadata.name);
+                (key, field_path)
+            }
+            // The path is one of the rule that was made, which nobody can see.
+            Some(source) => (source.clone(), String::new()),
+        };
         self.diagnostics.push(Diagnostic {
-            key: ConfigKey::new(Kind::VirtualService, &metadata.namespace, &metadata.name),
+            key,
             code,
             severity: Severity::Warning,
             field_path,

@@ -8,7 +8,7 @@ use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
 use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction};
 use navarch_model::{
-    Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, VirtualService, is_selected,
+    Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, RouteSemantics, VirtualService, is_selected,
 };
 use prost_types::value::Kind as ValueKind;
 use prost_types::{Struct, Value};
@@ -137,7 +137,7 @@ fn is_for_everybody(condition: &HttpMatchRequest) -> bool {
         && condition.gateways.is_empty()
         && condition.source_labels.is_empty()
         && condition.source_namespace.is_empty()
-        && is_catch_all(&build_match(condition))
+        && is_catch_all(&build_match(condition, RouteSemantics::Istio))
 }
 
 fn build_route(
@@ -150,7 +150,9 @@ fn build_route(
     let headers = build_header_mutations(http.headers.as_ref());
     let mut route = Route {
         name: route_name(http, condition),
-        r#match: Some(condition.map_or_else(match_everything, build_match)),
+        r#match: Some(condition.map_or_else(match_everything, |condition| {
+            build_match(condition, virtual_service.semantics)
+        })),
         metadata: Some(config_metadata(virtual_service)),
         stat_prefix: condition.map_or_else(String::new, |c| c.stat_prefix.clone()),
         request_headers_to_add: headers.request_add,

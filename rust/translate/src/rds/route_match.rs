@@ -9,7 +9,7 @@ use navarch_envoy::envoy::r#type::matcher::v3::metadata_matcher::path_segment::S
 use navarch_envoy::envoy::r#type::matcher::v3::{
     ListMatcher, MetadataMatcher, OrMatcher, ValueMatcher, list_matcher, value_matcher,
 };
-use navarch_model::{HttpMatchRequest, MatchOrAny, StringMatch};
+use navarch_model::{HttpMatchRequest, MatchOrAny, RouteSemantics, StringMatch};
 
 use super::string_match::{build_string_match, regex};
 
@@ -25,10 +25,14 @@ pub(super) fn match_everything() -> RouteMatch {
 }
 
 /// The matcher of one set of conditions (istio route.go `TranslateRouteMatch`).
-pub(super) fn build_match(condition: &HttpMatchRequest) -> RouteMatch {
+pub(super) fn build_match(condition: &HttpMatchRequest, semantics: RouteSemantics) -> RouteMatch {
     let mut out = match_everything();
     add_headers(&mut out, condition);
-    if let Some(path) = condition.uri.as_ref().and_then(build_path) {
+    if let Some(path) = condition
+        .uri
+        .as_ref()
+        .and_then(|uri| build_path(uri, semantics))
+    {
         out.path_specifier = Some(path);
     }
     out.case_sensitive = Some(!condition.ignore_uri_case);
@@ -71,9 +75,13 @@ pub(super) fn path_label(matcher: &RouteMatch) -> String {
     }
 }
 
-fn build_path(uri: &MatchOrAny) -> Option<PathSpecifier> {
+fn build_path(uri: &MatchOrAny, semantics: RouteSemantics) -> Option<PathSpecifier> {
     Some(match &uri.0 {
         StringMatch::Exact(path) => PathSpecifier::Path(path.clone()),
+        StringMatch::Prefix(path) if semantics.has_path_prefixes() && path != "/" => {
+            let path = path.strip_suffix('/').unwrap_or(path);
+            PathSpecifier::PathSeparatedPrefix(path.to_owned())
+        }
         StringMatch::Prefix(path) => PathSpecifier::Prefix(path.clone()),
         StringMatch::Regex(pattern) => PathSpecifier::SafeRegex(regex(pattern)),
         StringMatch::Any => return None,
@@ -175,9 +183,15 @@ fn build_claim(claims: &[&str], value: &MatchOrAny) -> MetadataMatcher {
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::{HttpMatchRequest, MatchOrAny, StringMatch};
+    use navarch_envoy::envoy::config::route::v3::RouteMatch;
+    use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
+    use navarch_model::{HttpMatchRequest, MatchOrAny, RouteSemantics, StringMatch};
 
-    use super::{build_match, claims_of, is_catch_all, match_everything, path_label};
+    use super::{claims_of, is_catch_all, match_everything, path_label};
+
+    fn build_match(condition: &HttpMatchRequest) -> RouteMatch {
+        super::build_match(condition, RouteSemantics::Istio)
+    }
 
     fn prefix(path: &str) -> HttpMatchRequest {
         HttpMatchRequest {
@@ -239,5 +253,34 @@ mod tests {
     fn traces_show_the_path_of_the_condition() {
         assert_eq!(path_label(&build_match(&prefix("/a"))), "/a*");
         assert_eq!(path_label(&match_everything()), "/*");
+    }
+
+    #[test]
+    fn prefixes_of_other_apis_end_at_a_slash() {
+        for (path, semantics, want) in [
+            (
+                "/a",
+                RouteSemantics::Istio,
+                PathSpecifier::Prefix("/a".into()),
+            ),
+            (
+                "/a/",
+                RouteSemantics::Ingress,
+                PathSpecifier::PathSeparatedPrefix("/a".into()),
+            ),
+            (
+                "/a",
+                RouteSemantics::GatewayApi,
+                PathSpecifier::PathSeparatedPrefix("/a".into()),
+            ),
+            (
+                "/",
+                RouteSemantics::GatewayApi,
+                PathSpecifier::Prefix("/".into()),
+            ),
+        ] {
+            let matcher = super::build_match(&prefix(path), semantics);
+            assert_eq!(matcher.path_specifier, Some(want));
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use navarch_model::{Hostname, Service, Shared, VirtualService};
+use navarch_model::{Hostname, RouteSemantics, Service, Shared, VirtualService};
 use navarch_snapshot::ProxyScope;
 
 /// Which of several VirtualServices comes first, before age decides (istio `push_context.go`, `VirtualServicesForGateway`).
@@ -22,6 +22,14 @@ impl<'a> Precedence<'a> {
             viewer: &scope.group.namespace,
             default_export_to: &scope.mesh_config.default_virtual_service_export_to,
         }
+    }
+
+    /// Of each rank those of Gateway API from the proxy's own namespace first (istio virtualservice.go
+    /// `SelectVirtualServices`): a client's routes come before those that the service brings.
+    fn mesh_rank(&self, virtual_service: &VirtualService) -> (u8, bool) {
+        let is_own = virtual_service.semantics == RouteSemantics::GatewayApi
+            && virtual_service.metadata.namespace == self.viewer;
+        (self.rank(virtual_service), !is_own)
     }
 
     /// Those private to the namespace first, then those exported to it by name, then those for all.
@@ -59,7 +67,7 @@ impl<'a> HostIndex<'a> {
     ) -> Self {
         let of_mesh = |vs: &&Shared<VirtualService>| vs.spec.gateways.iter().any(|g| g == "mesh");
         let mut virtual_services: Vec<_> = virtual_services.iter().filter(of_mesh).collect();
-        virtual_services.sort_by_key(|vs| precedence.rank(vs));
+        virtual_services.sort_by_key(|vs| precedence.mesh_rank(vs));
         let hosts: Vec<Vec<Hostname>> = virtual_services
             .iter()
             .map(|vs| vs.spec.hosts.iter().map(|h| h.as_str().into()).collect())

@@ -36,3 +36,15 @@ fn matcher(pattern: MatchPattern) -> StringMatcher {
         match_pattern: Some(pattern),
     }
 }
+
+/// The text as an expression of itself (Go's `regexp.QuoteMeta`).
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
