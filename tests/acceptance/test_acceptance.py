@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 CASES: Final = ROOT / "tests" / "parity" / "cases"
 N_WORKERS: Final = 2
+# Accepted, but not in force here: it waits for a secret of a service in the mesh that the case has no workload of.
+WAITING: Final = {"gw-sds-provider": {"gateway": ["never in force: listeners 0.0.0.0_8443"]}}
 NAMES: Final = sorted(path.parent.name for path in CASES.glob("*/input.yaml"))
 
 # A loopback that has every address, and an /etc that can be written: both are gone with the process.
@@ -77,4 +79,5 @@ def _check(shares: Sequence[Sequence[str]], folder: Path) -> Faults:
 @pytest.mark.parametrize("case", NAMES)
 def test_envoy_accepts_every_resource(case: str, faults: Faults) -> None:
     """Nothing that any proxy of the case is sent is refused, and nothing of it is missing."""
-    assert {proxy: found for proxy, found in faults[case].items() if found} == {}
+    found = {proxy: each for proxy, each in faults[case].items() if each}
+    assert found == WAITING.get(case, {})
