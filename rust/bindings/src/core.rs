@@ -14,7 +14,9 @@ use pyo3::{Bound, PyErr, Python, pyclass, pymethods};
 use serde::Deserialize;
 
 use crate::boundary::cross;
-use crate::convert::{ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics};
+use crate::convert::{
+    ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics,
+};
 use crate::error::Failure;
 
 /// I/O threads of the server; pushing and building have a thread of their own.
@@ -51,11 +53,12 @@ impl Core {
 impl Core {
     #[new]
     fn new(options_json: &[u8]) -> Result<Self, PyErr> {
-        let options: Options =
-            serde_json::from_slice(options_json).map_err(Failure::Options)?;
+        let options: Options = serde_json::from_slice(options_json).map_err(Failure::Options)?;
         let defaults = MeshOptions::default();
         let epochs = MeshEpochs::new(MeshOptions {
-            domain_suffix: options.domain_suffix.map_or(defaults.domain_suffix, Into::into),
+            domain_suffix: options
+                .domain_suffix
+                .map_or(defaults.domain_suffix, Into::into),
             cluster_id: options.cluster_id.map_or(defaults.cluster_id, Into::into),
         });
         Ok(Self {
@@ -89,7 +92,10 @@ impl Core {
                 .into_iter()
                 .map(|type_url| {
                     let texts = resources_to_json(&snapshot, type_url);
-                    (plural_name(type_url), texts.iter().map(ToString::to_string).collect())
+                    (
+                        plural_name(type_url),
+                        texts.iter().map(ToString::to_string).collect(),
+                    )
                 })
                 .collect();
             Ok(resources)
@@ -111,8 +117,9 @@ impl Core {
             if server.is_some() {
                 return Err(Failure::Running);
             }
-            let address: SocketAddr =
-                grpc_address.parse().map_err(|_| Failure::Address(grpc_address.to_owned()))?;
+            let address: SocketAddr = grpc_address
+                .parse()
+                .map_err(|_| Failure::Address(grpc_address.to_owned()))?;
             let source = Arc::clone(&self.epochs);
             let pusher = Pusher::start(source, Arc::clone(&self.fleet))
                 .map_err(navarch_serve::ServeError::Threads)?;
@@ -128,7 +135,9 @@ impl Core {
     fn drain(&self, py: Python<'_>, timeout_seconds: f64) -> Result<(), PyErr> {
         Ok(cross(py, || {
             if let Some(server) = self.server().take() {
-                server.ads.drain(Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default());
+                server
+                    .ads
+                    .drain(Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default());
                 server.pusher.stop();
             }
             Ok(())
@@ -151,7 +160,11 @@ impl Core {
     }
 
     /// Return what a connected proxy was sent, as JSON.
-    fn config_dump<'py>(&self, py: Python<'py>, proxy_id: &str) -> Result<Bound<'py, PyBytes>, PyErr> {
+    fn config_dump<'py>(
+        &self,
+        py: Python<'py>,
+        proxy_id: &str,
+    ) -> Result<Bound<'py, PyBytes>, PyErr> {
         let text = cross(py, || {
             debug::config_dump(&self.fleet, proxy_id)
                 .map(|dump| dump.to_string())

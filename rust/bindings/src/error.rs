@@ -10,7 +10,12 @@ create_exception!(
     PyException,
     "The core refused a call or failed; the root of all that it raises."
 );
-create_exception!(navarch._core, BindError, CoreError, "The address can't be listened on.");
+create_exception!(
+    navarch._core,
+    BindError,
+    CoreError,
+    "The address can't be listened on."
+);
 create_exception!(
     navarch._core,
     NodeError,
