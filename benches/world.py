@@ -98,7 +98,8 @@ class Service:
     """What a service's file says beyond its number.
 
     Attributes:
-        addresses: Endpoints beside those of its pods.
+        addresses: Endpoints beside those of its pods. They are of its first pod, so that the service's identity stays:
+            an endpoint of another one changes clusters too, and is another scenario.
         user: The header value of the match of its VirtualService.
     """
 
@@ -162,7 +163,8 @@ class World:
         names = {"name": _name(number), "namespace": self.namespace(number)}
         is_of_world = number < self.n_services
         documents = [_SERVICE.format(cluster_ip=cluster_ip(number), **names)]
-        endpoints = [_ENDPOINT.format(ip=ip, target="") for ip in service.addresses]
+        target = _TARGET.format(pod=self._pod(number), **names) if is_of_world else ""
+        endpoints = [_ENDPOINT.format(ip=ip, target=target) for ip in service.addresses]
         for k in self._pods(number) if is_of_world else []:
             pod = {"pod": self._pod(k), "ip": pod_ip(k), **names}
             documents.append(_POD.format(version=f"v{1 + k // self.n_services}", **pod))
