@@ -23,6 +23,9 @@ mod route_status;
 mod status;
 mod tcp_tls_route;
 
+#[cfg(test)]
+mod tests;
+
 use navarch_model::gateway_api as api;
 use navarch_model::{
     ConfigMapFacts, DestinationRule, Diagnostic, Gateway, KubernetesNamespace, KubernetesService,
@@ -32,6 +35,7 @@ use navarch_model::{
 use crate::registry::ByName;
 
 pub use condition::{Condition, Reason};
+pub(crate) use gateway_status::external_addresses;
 pub use status::{
     AncestorStatus, ListenerStatus, ObjectStatus, ParentStatus, StatusAddress, StatusContent,
 };

@@ -6,9 +6,11 @@ mod gateway;
 mod virtual_service;
 
 use navarch_model::{
-    Gateway, Ingress, IngressClass, KubernetesService, MeshConfig, Shared, VirtualService,
+    ConfigKey, Gateway, Ingress, IngressClass, Kind, KubernetesService, MeshConfig, Shared,
+    VirtualService,
 };
 
+use crate::gateway_api::{ObjectStatus, StatusAddress, StatusContent, external_addresses};
 use crate::registry::ByName;
 
 /// What the names of converted objects have in them (istio `constants.IstioIngressGatewayName`).
@@ -43,6 +45,7 @@ pub(crate) struct IngressInputs<'a> {
 pub(crate) struct IngressOutput {
     pub(crate) gateways: Vec<Shared<Gateway>>,
     pub(crate) virtual_services: Vec<Shared<VirtualService>>,
+    pub(crate) statuses: Vec<ObjectStatus>,
 }
 
 /// Convert all Ingresses that are ours.
@@ -56,6 +59,29 @@ pub(crate) fn convert_ingresses(inputs: &IngressInputs<'_>) -> IngressOutput {
             .map(|ingress| Shared::new(gateway::build_gateway(ingress, inputs.mesh_config)))
             .collect(),
         virtual_services: virtual_service::build_virtual_services(inputs, &own),
+        statuses: own.iter().map(|ingress| status(inputs, ingress)).collect(),
+    }
+}
+
+/// Where clients find an Ingress: at the ingress gateway's Service.
+fn status(inputs: &IngressInputs<'_>, ingress: &Ingress) -> ObjectStatus {
+    let name = inputs.mesh_config.ingress_service.as_str();
+    let service = inputs
+        .services
+        .get(&(GATEWAY_NAMESPACE.into(), name.into()));
+    let addresses = match service {
+        None => Vec::new(),
+        Some(service) if service.spec.service_type == "ExternalName" => {
+            vec![service.spec.external_name.clone()]
+        }
+        Some(service) => external_addresses(service),
+    };
+    let mut addresses: Vec<_> = addresses.into_iter().map(StatusAddress::new).collect();
+    addresses.sort_by(|a, b| (a.is_ip, &a.value).cmp(&(b.is_ip, &b.value)));
+    let metadata = &ingress.metadata;
+    ObjectStatus {
+        key: ConfigKey::new(Kind::Ingress, &metadata.namespace, &metadata.name),
+        content: StatusContent::Ingress { addresses },
     }
 }
 

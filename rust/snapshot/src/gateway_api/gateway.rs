@@ -136,7 +136,7 @@ impl Gateways {
         self.statuses.push((key, status));
     }
 
-    /// Add a set's listeners; whether the Gateway takes them.
+    /// Add a set's listeners; whether any of them is in force.
     fn add_listener_set<'a>(
         &mut self,
         context: (&GatewayApiInputs<'_>, &Grants),
@@ -145,21 +145,21 @@ impl Gateways {
     ) -> bool {
         let key = object_key(Kind::ListenerSet, &set.metadata);
         let fault = listener_set_fault(context.0, draft, &set.metadata);
-        let is_taken = fault.is_none();
         let mut listeners = Vec::new();
-        if is_taken {
+        if fault.is_none() {
             let owner = (ParentKind::ListenerSet, &set.metadata);
             listeners = self.add_listeners(context, draft, owner, &set.spec.listeners);
         }
         let is_good = |listener: &ListenerStatus| {
             let mut conditions = listener.conditions.iter();
-            conditions.all(|c| c.condition_type != "Accepted" || c.is_true)
+            conditions.all(|c| c.condition_type != "Programmed" || c.is_true)
         };
         let fault = fault.or_else(|| {
             let message = "None of the ListenerSet's listeners are valid";
             let fault = Fault::new(Reason::ListenersNotValid, message);
             (!listeners.iter().any(is_good)).then_some(fault)
         });
+        let is_attached = fault.is_none();
         let programmed = match &fault {
             Some(fault) => Condition::positive(
                 "Programmed",
@@ -179,7 +179,7 @@ impl Gateways {
         };
         let key = key_of(ParentKind::ListenerSet, &set.metadata);
         self.statuses.push((key, status));
-        is_taken
+        is_attached
     }
 
     fn add_listeners<'a>(
@@ -198,14 +198,18 @@ impl Gateways {
         let mut statuses = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let conflict = draft.conflicts.offer(listener);
+            let has_place = conflict.is_none();
             let built = build_listener(context, &owner, listener, conflict);
-            draft.servers.push(built.server.clone());
             statuses.push(ListenerStatus {
                 name: listener.name.clone(),
                 supported_kinds: built.kinds.clone(),
                 attached_routes: 0,
                 conditions: built.conditions.clone(),
             });
+            if !has_place {
+                continue;
+            }
+            draft.servers.push(built.server.clone());
             if draft.controller.is_routed(listener.port) {
                 self.add_parent(draft, (kind, metadata), listener, built);
             }
@@ -220,6 +224,9 @@ impl Gateways {
         listener: &Listener,
         built: BuiltListener,
     ) {
+        if kind == ParentKind::ListenerSet && !built.is_valid {
+            return;
+        }
         let name = format!("{}~{GENERATED}~{}", metadata.name, listener.name);
         let info = ParentInfo {
             internal_name: format!("{}/{name}", metadata.namespace),

@@ -2,10 +2,10 @@
 //!
 //! Source: istio `pilot/pkg/config/kube/gatewaycommon/context.go` `ResolveGatewayInstances`.
 
-use std::net::IpAddr;
-
 use navarch_model::gateway_api::KubernetesGateway;
-use navarch_model::{ConfigKey, GatewayServices, Hostname, Kind, KubernetesService, Server};
+use navarch_model::{
+    ConfigKey, GatewayServices, Hostname, Kind, KubernetesService, LoadBalancerIngress, Server,
+};
 
 use super::GatewayApiInputs;
 use super::condition::{Condition, Fault, Reason, join_words};
@@ -83,26 +83,29 @@ pub(super) fn addresses_of(
             continue;
         };
         internal.push(host.as_str().to_owned());
-        for ingress in &service.status.load_balancer.ingress {
-            let address = if ingress.ip.is_empty() {
-                &ingress.hostname
-            } else {
-                &ingress.ip
-            };
-            external.push(address.clone());
-        }
-        external.extend(service.spec.external_ips.iter().cloned());
+        external.extend(external_addresses(service));
     }
     let addresses = if external.is_empty() {
         internal
     } else {
         external
     };
-    let status = |value: String| StatusAddress {
-        is_ip: value.parse::<IpAddr>().is_ok(),
-        value,
+    addresses.into_iter().map(StatusAddress::new).collect()
+}
+
+/// Where a Service is found from outside: its load balancer, and addresses that were written.
+pub(crate) fn external_addresses(service: &KubernetesService) -> Vec<String> {
+    let balancer = service.status.load_balancer.ingress.iter();
+    let address = |ingress: &LoadBalancerIngress| {
+        let address = if ingress.ip.is_empty() {
+            &ingress.hostname
+        } else {
+            &ingress.ip
+        };
+        address.clone()
     };
-    addresses.into_iter().map(status).collect()
+    let written = service.spec.external_ips.iter().cloned();
+    balancer.map(address).chain(written).collect()
 }
 
 /// The status of a Gateway that another mesh runs.

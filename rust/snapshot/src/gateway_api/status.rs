@@ -1,5 +1,7 @@
 //! The status of the API's objects, as values; writing it back is another room's work.
 
+use std::net::IpAddr;
+
 use navarch_model::gateway_api::ParentReference;
 use navarch_model::{ConfigKey, Diagnostic, Severity};
 
@@ -36,6 +38,11 @@ pub enum StatusContent {
         /// In the order of the references.
         parents: Vec<ParentStatus>,
     },
+    /// Ingress: where clients find it.
+    Ingress {
+        /// Of the ingress gateway's load balancer.
+        addresses: Vec<StatusAddress>,
+    },
     /// Policies: one entry for each target, and for each Gateway whose traffic it shapes.
     Policy {
         /// Targets first.
@@ -50,6 +57,15 @@ pub struct StatusAddress {
     pub is_ip: bool,
     /// The address.
     pub value: String,
+}
+
+impl StatusAddress {
+    pub(crate) fn new(value: String) -> Self {
+        Self {
+            is_ip: value.parse::<IpAddr>().is_ok(),
+            value,
+        }
+    }
 }
 
 /// The status of one listener.
@@ -108,6 +124,7 @@ impl ObjectStatus {
         };
         match &self.content {
             StatusContent::Class { conditions } => add(String::new(), conditions),
+            StatusContent::Ingress { .. } => {}
             StatusContent::Listeners {
                 conditions,
                 listeners,

@@ -18,7 +18,7 @@ pub(super) struct AllRules {
 }
 
 impl MeshStore {
-    /// Conditions of the objects of Gateway API, in the order of the kinds.
+    /// The status of the objects of Gateway API and of Ingresses, in the order of the kinds.
     pub fn statuses(&self) -> &[ObjectStatus] {
         &self.statuses
     }
@@ -66,6 +66,7 @@ impl MeshStore {
         all.destination_rules
             .sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
         self.statuses = made.statuses;
+        self.statuses.extend(of_ingresses.statuses);
         self.rule_diagnostics = made.diagnostics;
         all
     }

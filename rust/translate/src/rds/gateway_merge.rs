@@ -227,7 +227,7 @@ impl Merger {
 }
 
 /// The Gateways whose servers the router has: a router that is deployed for a Gateway of Gateway API takes none of
-/// Istio's from other namespaces (istio push_context.go, `PILOT_ENABLE_STRICT_GATEWAY_MERGING`).
+/// Istio's from other namespaces (istio `push_context.go`, `PILOT_ENABLE_STRICT_GATEWAY_MERGING`).
 fn in_force<'a>(
     gateways: &'a [Shared<Gateway>],
     targets: &[ServiceTarget],
