@@ -397,10 +397,11 @@ fn build_direct_response(response: &HttpDirectResponse) -> DirectResponseAction 
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::{HttpRedirect, Labels};
+    use navarch_envoy::envoy::config::route::v3::RouteAction;
+    use navarch_model::{HttpRedirect, HttpRewrite, Labels};
 
     use super::super::inputs::RouteClient;
-    use super::redirect_port;
+    use super::{add_path_rewrite, redirect_port};
 
     #[test]
     fn a_redirect_names_no_port_that_its_scheme_means() {
@@ -429,5 +430,21 @@ mod tests {
             };
             assert_eq!(redirect_port(&redirect, &client), want, "{redirect:?}");
         }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_away_with_its_slash() {
+        let rewrite = |uri: &str| HttpRewrite {
+            uri: uri.to_owned(),
+            ..HttpRewrite::default()
+        };
+        let mut action = RouteAction::default();
+        add_path_rewrite(&mut action, &rewrite("/"), Some("/a.b"));
+        let substitution = action.regex_rewrite.unwrap();
+        assert_eq!(substitution.pattern.unwrap().regex, r"^/a\.b(/?)(.*)");
+        assert_eq!(substitution.substitution, r"/\2");
+        let mut action = RouteAction::default();
+        add_path_rewrite(&mut action, &rewrite("/"), None);
+        assert_eq!(action.prefix_rewrite, "/");
     }
 }

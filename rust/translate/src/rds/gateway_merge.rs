@@ -329,7 +329,11 @@ fn is_tls_server(server: &Server) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::{EntryPort, Gateway, Server, ServerTlsMode, ServerTlsSettings, Shared};
+    use navarch_model::{
+        ConfigKey, EntryPort, Gateway, GatewayServices, Kind, Server, ServerTlsMode,
+        ServerTlsSettings, Shared,
+    };
+    use navarch_snapshot::{Change, MeshOptions, MeshStore, ServiceTarget};
 
     use super::{clean_hosts, merge_gateways};
 
@@ -392,5 +396,73 @@ mod tests {
             ["n/a.com", "b.com", "m/c.com", "d.com"]
         );
         assert_eq!(clean(&["a.com", "*/*"]), ["*"]);
+    }
+
+    fn target(name: &str, port: u32, target_port: u32) -> ServiceTarget {
+        let json = format!(
+            r#"{{"metadata":{{"name":"{name}","namespace":"edge"}},"spec":{{"ports":[{{"port":{port}}}]}}}}"#
+        );
+        let mut store = MeshStore::new(MeshOptions::default());
+        store.apply(vec![Change {
+            key: ConfigKey::new(Kind::Service, "edge", name),
+            payload: Some(json.into_bytes()),
+        }]);
+        let service = store.snapshot().services()[0].clone();
+        ServiceTarget {
+            port: service.ports[0].clone(),
+            service,
+            target_port,
+        }
+    }
+
+    fn of_services(name: &str, hosts: &[&str], is_managed: bool) -> Shared<Gateway> {
+        let mut gateway = Gateway::default();
+        gateway.metadata.name = name.to_owned();
+        gateway.metadata.namespace = "edge".to_owned();
+        gateway.spec.servers = vec![server(80, "HTTP", "default", "*")];
+        gateway.services = Some(GatewayServices {
+            hosts: hosts
+                .iter()
+                .map(|host| format!("{host}.edge.svc.cluster.local").into())
+                .collect(),
+            namespace: "edge".to_owned(),
+            is_managed,
+        });
+        Shared::new(gateway)
+    }
+
+    #[test]
+    fn servers_behind_services_listen_where_those_lead() {
+        let gateway = of_services("g", &["a", "b"], true);
+        let ports = |targets: &[ServiceTarget]| {
+            let merged = merge_gateways(std::slice::from_ref(&gateway), targets);
+            let ports = merged.ports.iter().map(|(port, _)| port.number);
+            ports.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ports(&[target("a", 80, 8080), target("b", 80, 8081)]),
+            [8080, 8081]
+        );
+        assert!(ports(&[target("a", 81, 8080)]).is_empty());
+        assert!(ports(&[target("other", 80, 80)]).is_empty());
+    }
+
+    #[test]
+    fn a_router_made_for_one_gateway_takes_none_from_other_namespaces() {
+        let foreign = || {
+            let mut gateway = Gateway::default();
+            gateway.metadata.name = "foreign".to_owned();
+            gateway.metadata.namespace = "other".to_owned();
+            gateway.spec.servers = vec![server(90, "HTTP", "http", "*")];
+            Shared::new(gateway)
+        };
+        let n_ports = |is_managed: bool| {
+            let gateways = [of_services("g", &["a"], is_managed), foreign()];
+            merge_gateways(&gateways, &[target("a", 80, 80)])
+                .ports
+                .len()
+        };
+        assert_eq!(n_ports(true), 1);
+        assert_eq!(n_ports(false), 2);
     }
 }

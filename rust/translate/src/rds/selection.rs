@@ -136,7 +136,7 @@ impl<'a> HostIndex<'a> {
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::{Shared, VirtualService};
+    use navarch_model::{RouteSemantics, Shared, VirtualService};
 
     use super::{HostIndex, Precedence};
 
@@ -195,5 +195,29 @@ mod tests {
             .map(|vs| &vs.spec.export_to[0])
             .collect();
         assert_eq!(order, [".", "shop", "*"]);
+    }
+
+    #[test]
+    fn routes_of_the_clients_own_namespace_come_first() {
+        let with = |namespace: &str, semantics: RouteSemantics| {
+            let mut virtual_service = VirtualService::clone(&of(&["a.com"]));
+            virtual_service.metadata.namespace = namespace.to_owned();
+            virtual_service.semantics = semantics;
+            Shared::new(virtual_service)
+        };
+        let all = [
+            with("other", RouteSemantics::GatewayApi),
+            with("shop", RouteSemantics::Istio),
+            with("shop", RouteSemantics::GatewayApi),
+        ];
+        let precedence = Precedence {
+            viewer: "shop",
+            default_export_to: &[],
+        };
+        let index = HostIndex::new(&all, &precedence);
+        let first = index.virtual_services[0];
+        assert_eq!(first.semantics, RouteSemantics::GatewayApi);
+        assert_eq!(first.metadata.namespace, "shop");
+        assert_eq!(index.most_specific(&"a.com".into()), Some(0));
     }
 }
