@@ -45,6 +45,7 @@ pub use inputs::{
     DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
     UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
+pub(crate) use selection::Precedence;
 pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL, build_virtual_host};
 
 /// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.

@@ -26,7 +26,7 @@ use super::tls::{MutualTlsFacts, ServerTlsFacts};
 use crate::address::build_address;
 use crate::http_filter::ListenerClass;
 use crate::name;
-use crate::rds::{GatewayServer, ServerPort, merge_gateways};
+use crate::rds::{GatewayServer, Precedence, ServerPort, merge_gateways};
 
 /// One listener of a router.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -103,7 +103,7 @@ struct Router<'a> {
     scope: &'a ProxyScope,
     /// Cluster and host of the mesh's own secret service.
     secret_service: Option<(String, String)>,
-    /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, by age.
+    /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, in order of precedence.
     by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
     /// SNI hosts of passthrough chains, by port and bind.
     sni_hosts: BTreeMap<u32, BTreeSet<(String, String)>>,
@@ -200,6 +200,10 @@ fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>
         for gateway in &rule.spec.gateways {
             by_gateway.entry(gateway).or_default().push(rule);
         }
+    }
+    let precedence = Precedence::new(scope);
+    for rules in by_gateway.values_mut() {
+        rules.sort_by_key(|rule| precedence.rank(rule));
     }
     by_gateway
 }

@@ -14,7 +14,7 @@ use super::filter_chain::ChainMatch;
 use super::network_filter::{TcpPolicy, TcpRoute, TcpTarget};
 use super::outbound::{ChainContent, OutboundChain};
 use crate::name;
-use crate::rds::short_names;
+use crate::rds::{Precedence, short_names};
 
 /// The gateway that stands for sidecars.
 const MESH_GATEWAY: &str = "mesh";
@@ -35,7 +35,9 @@ impl<'a> TcpRouting<'a> {
             !(spec.tcp.is_empty() && spec.tls.is_empty())
                 && (spec.gateways.is_empty() || spec.gateways.iter().any(|g| g == MESH_GATEWAY))
         };
-        let rules: Vec<_> = rules.iter().filter(|rule| is_relevant(rule)).collect();
+        let mut rules: Vec<_> = rules.iter().filter(|rule| is_relevant(rule)).collect();
+        let precedence = Precedence::new(scope);
+        rules.sort_by_key(|rule| precedence.mesh_rank(rule));
         let mut by_host: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut wildcards = Vec::new();
         for (i, rule) in rules.iter().enumerate() {
@@ -55,7 +57,7 @@ impl<'a> TcpRouting<'a> {
         }
     }
 
-    /// The rules for a host, by age.
+    /// The rules for a host, in order of precedence.
     fn rules_for(&self, host: &Hostname) -> impl Iterator<Item = &'a VirtualService> {
         let mut found: BTreeSet<usize> = self
             .by_host

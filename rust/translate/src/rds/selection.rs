@@ -9,7 +9,7 @@ use navarch_snapshot::ProxyScope;
 
 /// Which of several VirtualServices comes first, before age decides (istio `push_context.go`, `VirtualServicesForGateway`).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Precedence<'a> {
+pub(crate) struct Precedence<'a> {
     /// The namespace of the proxy.
     pub(super) viewer: &'a str,
     /// What holds for VirtualServices without `exportTo`.
@@ -17,7 +17,7 @@ pub(super) struct Precedence<'a> {
 }
 
 impl<'a> Precedence<'a> {
-    pub(super) fn new(scope: &'a ProxyScope) -> Self {
+    pub(crate) fn new(scope: &'a ProxyScope) -> Self {
         Self {
             viewer: &scope.group.namespace,
             default_export_to: &scope.mesh_config.default_virtual_service_export_to,
@@ -26,14 +26,14 @@ impl<'a> Precedence<'a> {
 
     /// Of each rank those of Gateway API from the proxy's own namespace first (istio virtualservice.go
     /// `SelectVirtualServices`): a client's routes come before those that the service brings.
-    fn mesh_rank(&self, virtual_service: &VirtualService) -> (u8, bool) {
+    pub(crate) fn mesh_rank(&self, virtual_service: &VirtualService) -> (u8, bool) {
         let is_own = virtual_service.semantics == RouteSemantics::GatewayApi
             && virtual_service.metadata.namespace == self.viewer;
         (self.rank(virtual_service), !is_own)
     }
 
     /// Those private to the namespace first, then those exported to it by name, then those for all.
-    pub(super) fn rank(&self, virtual_service: &VirtualService) -> u8 {
+    pub(crate) fn rank(&self, virtual_service: &VirtualService) -> u8 {
         let own = &virtual_service.spec.export_to[..];
         let tokens = if own.is_empty() {
             self.default_export_to
