@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import json
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,12 +46,53 @@ class Reply:
         return self.headers.get("x-rule", "")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """How a client speaks TLS.
+
+    Attributes:
+        server_name: What it sends as SNI, and wants to see in the certificate.
+        ca_file: Whose certificates it trusts.
+    """
+
+    server_name: str
+    ca_file: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request to a host.
+
+    Attributes:
+        ip: Where to connect; "" for the address of the service that the host names.
+        port: Where to connect; 0 for the first port of that service.
+    """
+
+    host: str
+    path: str = "/"
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    method: str = "GET"
+    ip: str = ""
+    port: int = 0
+    tls: Tls | None = None
+
+
 def get(ip: str, port: int, path: str, headers: Mapping[str, str]) -> Reply:
     """Make one HTTP request over a connection of its own."""
+    return ask(Request("", path, headers, ip=ip, port=port))
+
+
+def ask(request: Request) -> Reply:
+    """Make one HTTP request over a connection of its own, which may be of TLS."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection(ip, port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(request.ip, request.port, timeout=TIMEOUT_SECONDS)
+    headers = dict(request.headers)
+    if request.host:
+        headers["Host"] = request.host
     try:
-        connection.request("GET", path, headers=dict(headers))
+        if request.tls is not None:
+            connection.sock = _connect_tls(request, request.tls)
+        connection.request(request.method, request.path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")
         status, got = answer.status, {k.lower(): v for k, v in answer.getheaders()}
@@ -59,6 +101,16 @@ def get(ip: str, port: int, path: str, headers: Mapping[str, str]) -> Reply:
     finally:
         connection.close()
     return Reply(status, got, body, time.monotonic() - began)
+
+
+def _connect_tls(request: Request, tls: Tls) -> ssl.SSLSocket:
+    plain = socket.create_connection((request.ip, request.port), TIMEOUT_SECONDS)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        return context.wrap_socket(plain, server_hostname=tls.server_name)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def talk(ip: str, port: int, line: str) -> tuple[str, str]:

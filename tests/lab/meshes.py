@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAMESPACE: Final = "lab"
 
@@ -21,19 +24,39 @@ class Port:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Service:
-    """A service with a cluster address."""
+    """A service with a cluster address, or headless if the address is "None".
+
+    Attributes:
+        app: Whose pods serve it; its own name if left out.
+    """
 
     name: str
     ip: str
     port: Port
+    app: str = ""
+    more_ports: tuple[Port, ...] = ()
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Return all ports."""
+        return (self.port, *self.more_ports)
+
+    @property
+    def selected_app(self) -> str:
+        """Return the app whose pods serve it."""
+        return self.app or self.name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod with a sidecar: its workload is called `http` or `tcp` after its service's port.
+    """A pod, or a machine outside the mesh: an address with a server and mostly a proxy.
 
     Attributes:
-        xds: How its sidecar asks: `delta` or `sotw`.
+        xds: How its proxy asks: `delta` or `sotw`.
+        proxy: `sidecar`, `router`, or "" if it has none.
+        workload: The words for `workloads.py` less the pod's name; nothing if there is only a proxy.
+        zone: Where its node stands.
+        nameserver: Whom its proxy asks for names; "" leaves that to the machine.
     """
 
     name: str
@@ -41,6 +64,10 @@ class Pod:
     app: str
     version: str = "v1"
     xds: str = "delta"
+    proxy: str = "sidecar"
+    workload: tuple[str, ...] = ("http", "8080")
+    zone: str = ""
+    nameserver: str = ""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -65,10 +92,12 @@ PODS: Final = (
     Pod("ratings-1", "10.77.3.1", "ratings"),
     Pod("details-1", "10.77.4.1", "details"),
     Pod("details-2", "10.77.4.2", "details"),
-    Pod("ledger-1", "10.77.5.1", "ledger"),
-    Pod("ledger-2", "10.77.5.2", "ledger", "v2"),
+    Pod("ledger-1", "10.77.5.1", "ledger", workload=("tcp", "9000")),
+    Pod("ledger-2", "10.77.5.2", "ledger", "v2", workload=("tcp", "9000")),
 )
 OUTSIDE_IP: Final = "10.77.9.9"
+OUTSIDE: Final = Pod("outside", OUTSIDE_IP, "outside", proxy="", workload=("http", "80", "8080"))
+REGION: Final = "here"
 
 
 def dump(objects: list[dict[str, Any]]) -> str:
@@ -81,46 +110,59 @@ def find_service(name: str) -> Service:
     return next(service for service in SERVICES if service.name == name)
 
 
-def platform() -> list[dict[str, Any]]:
-    """Return what Kubernetes would tell: namespace, services and pods (EndpointSlices apart)."""
+def platform(
+    services: Sequence[Service] = SERVICES, pods: Sequence[Pod] = PODS
+) -> list[dict[str, Any]]:
+    """Return what Kubernetes would tell: namespace, nodes, services and pods (EndpointSlices apart)."""
     made: list[dict[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     ]
-    return [*made, *map(_service, SERVICES), *map(_pod, PODS)]
+    nodes = [_node(zone) for zone in sorted({pod.zone for pod in pods if pod.zone})]
+    return [*made, *nodes, *map(_service, services), *map(_pod, pods)]
 
 
 def _metadata(name: str, labels: dict[str, str] | None = None) -> dict[str, Any]:
     return {"name": name, "namespace": NAMESPACE} | ({"labels": labels} if labels else {})
 
 
+def _node(zone: str) -> dict[str, Any]:
+    topology = {"topology.kubernetes.io/region": REGION, "topology.kubernetes.io/zone": zone}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": f"node-{zone}", "labels": topology},
+    }
+
+
 def _service(service: Service) -> dict[str, Any]:
-    port = service.port
+    ports = [
+        {"name": port.name, "port": port.number, "targetPort": port.target, "protocol": "TCP"}
+        for port in service.ports
+    ]
+    spec = {
+        "clusterIP": service.ip,
+        "clusterIPs": [service.ip],
+        "selector": {"app": service.selected_app},
+        "ports": ports,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(service.name),
-        "spec": {
-            "clusterIP": service.ip,
-            "clusterIPs": [service.ip],
-            "selector": {"app": service.name},
-            "ports": [
-                {
-                    "name": port.name,
-                    "port": port.number,
-                    "targetPort": port.target,
-                    "protocol": "TCP",
-                }
-            ],
-        },
+        "spec": spec,
     }
 
 
 def _pod(pod: Pod) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "serviceAccountName": "default",
+        "containers": [{"name": "app", "image": "lab"}],
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": _metadata(pod.name, pod.labels),
-        "spec": {"serviceAccountName": "default", "containers": [{"name": "app", "image": "lab"}]},
+        "spec": spec | ({"nodeName": f"node-{pod.zone}"} if pod.zone else {}),
         "status": {
             "phase": "Running",
             "podIP": pod.ip,
@@ -132,28 +174,36 @@ def _pod(pod: Pod) -> dict[str, Any]:
 
 def endpoint_slice(app: str, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Return the EndpointSlice of a service, less some of its pods."""
-    port = find_service(app).port
+    return slice_of(find_service(app), [pod for pod in PODS if pod.name not in without])
+
+
+def slice_of(service: Service, pods: Sequence[Pod]) -> list[dict[str, Any]]:
+    """Return the EndpointSlice of a service: those of the pods that it selects."""
     endpoints = [
         {
             "addresses": [pod.ip],
             "conditions": {"ready": True, "serving": True, "terminating": False},
             "targetRef": {"kind": "Pod", "name": pod.name, "namespace": NAMESPACE},
         }
-        for pod in PODS
-        if pod.app == app and pod.name not in without
+        | ({"zone": pod.zone, "nodeName": f"node-{pod.zone}"} if pod.zone else {})
+        for pod in pods
+        if pod.app == service.selected_app
     ]
     made = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": _metadata(f"{app}-1", {"kubernetes.io/service-name": app}),
+        "metadata": _metadata(f"{service.name}-1", {"kubernetes.io/service-name": service.name}),
         "addressType": "IPv4",
-        "ports": [{"name": port.name, "port": port.target, "protocol": "TCP"}],
+        "ports": [
+            {"name": port.name, "port": port.target, "protocol": "TCP"} for port in service.ports
+        ],
         "endpoints": endpoints,
     }
     return [made]
 
 
-def _rule(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+def rule(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of Istio's networking."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": kind,
@@ -165,18 +215,18 @@ def _rule(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 def subsets(host: str) -> list[dict[str, Any]]:
     """Return a DestinationRule with a subset for each version."""
     made = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-    return [_rule("DestinationRule", host, {"host": host, "subsets": made})]
+    return [rule("DestinationRule", host, {"host": host, "subsets": made})]
 
 
 def virtual_service(host: str, http: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a VirtualService of HTTP rules."""
-    return [_rule("VirtualService", host, {"hosts": [host], "http": http})]
+    return [rule("VirtualService", host, {"hosts": [host], "http": http})]
 
 
 def tcp_virtual_service(host: str, subset: str) -> list[dict[str, Any]]:
     """Return a VirtualService that sends all TCP to one subset."""
     route = [{"destination": {"host": host, "subset": subset}}]
-    return [_rule("VirtualService", host, {"hosts": [host], "tcp": [{"route": route}]})]
+    return [rule("VirtualService", host, {"hosts": [host], "tcp": [{"route": route}]})]
 
 
 def canary(v1: int, v2: int) -> list[dict[str, Any]]:
@@ -194,10 +244,10 @@ def canary(v1: int, v2: int) -> list[dict[str, Any]]:
     return virtual_service("reviews", [testers, others])
 
 
-def plain(host: str, rule: str) -> list[dict[str, Any]]:
+def plain(host: str, mark: str) -> list[dict[str, Any]]:
     """Return a rule that only marks answers with `x-rule`."""
     route = [{"destination": {"host": host}}]
-    headers = {"response": {"set": {"x-rule": rule}}}
+    headers = {"response": {"set": {"x-rule": mark}}}
     return virtual_service(host, [{"route": route, "headers": headers}])
 
 
@@ -244,4 +294,4 @@ def closed_sidecar() -> list[dict[str, Any]]:
         "egress": [{"hosts": ["./*"]}],
         "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
     }
-    return [_rule("Sidecar", "web", spec)]
+    return [rule("Sidecar", "web", spec)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import itertools
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ NODE_IP: Final = "10.77.0.1"
 _BRIDGE: Final = "br0"
 _CLONE_NEWNET: Final = 0x40000000
 _N_THREADS: Final = 16
+_numbers = itertools.count()
 _TOOLS: Final = ("ip", "iptables-restore", "nsenter")
 
 # The chains of istio-iptables with its default flags: what comes in goes to 15006, what goes out to 15001; the proxy's
@@ -103,7 +105,8 @@ class Network:
     """One bridge in a namespace of its own, `node`; each further namespace hangs on it."""
 
     def __init__(self) -> None:
-        self._prefix = f"navarch-{os.getpid()}-"
+        # One process may have several networks, one after the other or side by side.
+        self._prefix = f"navarch-{os.getpid()}-{next(_numbers)}-"
         self._namespaces: list[Namespace] = []
         self.node = self._make("node")
         at = ["ip", "-n", self.node.name]

@@ -67,6 +67,13 @@ def in_namespace(namespace: network.Namespace, command: Sequence[str], uid: int 
     return ["nsenter", f"--net={namespace.path}", *who, *command]
 
 
+def with_file(file: Path, place: str, command: Sequence[str], uid: int) -> list[str]:
+    """Return a command that runs another as that user with a file in another's place, for it alone."""
+    script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+    who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(file), place, *who, *command]
+
+
 def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
     """Wait until something is true; return how long it took.
 

@@ -1,10 +1,13 @@
-"""What runs in a pod: a small HTTP or TCP server that says who it is and does what a request asks of it.
+"""What runs in a pod: a small server that says who it is and does what a request asks of it.
 
     workloads.py http NAME PORT...
+    workloads.py https NAME PEM PORT...      PEM holds certificate and key
     workloads.py tcp NAME PORT...
+    workloads.py dns NAME PORT HOST=IP...
 
-HTTP requests may carry `x-sleep` (seconds to wait before the answer) and `x-fail-first` (how many requests with the
-same `x-key` are answered with 503). `GET /seen/KEY` tells how many requests with that key came.
+HTTP requests may carry `x-sleep` (seconds to wait before the answer), `x-fail-first` (how many requests with the same
+`x-key` are answered with 503) and `x-fail-pod` (the one pod that answers 503). `GET /seen/KEY` tells how many requests
+with that key came.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from __future__ import annotations
 import collections
 import http.server
 import json
+import socket
 import socketserver
+import ssl
+import struct
 import sys
 import threading
 import time
@@ -39,10 +45,20 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
             self.n_seen[key] += 1
             n_seen = self.n_seen[key]
         time.sleep(float(self.headers.get("x-sleep", 0)))
-        status = 503 if n_seen <= int(self.headers.get("x-fail-first", 0)) else 200
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        told = {"pod": self.name, "path": self.path, "headers": headers, "n_seen": n_seen}
-        self._answer(status, told)
+        is_failing = n_seen <= int(self.headers.get("x-fail-first", 0))
+        is_failing |= self.headers.get("x-fail-pod") == self.name
+        told = {
+            "pod": self.name,
+            "path": self.path,
+            "method": self.command,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "n_seen": n_seen,
+            "peer": self.client_address[0],
+            "is_tls": isinstance(self.connection, ssl.SSLSocket),
+        }
+        self._answer(503 if is_failing else 200, told)
+
+    do_POST = do_PUT = do_DELETE = do_OPTIONS = do_GET  # noqa: N815  the base class names them so
 
     def _answer(self, status: int, told: dict[str, Any]) -> None:
         body = json.dumps(told).encode()
@@ -77,15 +93,65 @@ class _TcpServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
 
 
+class DnsHandler(socketserver.BaseRequestHandler):
+    """Answers questions for IPv4 addresses from a table; all else does not exist."""
+
+    addresses: ClassVar[dict[str, str]] = {}
+
+    def handle(self) -> None:
+        question, peer = self.request
+        name, end = _read_name(question, 12)
+        (kind,) = struct.unpack_from("!H", question, end)
+        address = self.addresses.get(name)
+        has_answer = address is not None and kind == 1
+        flags = 0x8580 if address else 0x8583
+        head = struct.pack("!2s5H", question[:2], flags, 1, int(has_answer), 0, 0)
+        answer = b""
+        if address and has_answer:
+            answer = struct.pack("!3HIH4s", 0xC00C, 1, 1, 1, 4, socket.inet_aton(address))
+        peer.sendto(head + question[12 : end + 4] + answer, self.client_address)
+
+
+def _read_name(message: bytes, at: int) -> tuple[str, int]:
+    """Return the name at a place of a DNS message, and where it ends."""
+    labels = []
+    while (length := message[at]) != 0:
+        labels.append(message[at + 1 : at + 1 + length].decode())
+        at += 1 + length
+    return ".".join(labels).lower(), at + 1
+
+
+def _serve_dns(port: str, *table: str) -> socketserver.BaseServer:
+    DnsHandler.addresses = dict(line.split("=", 1) for line in table)
+    return socketserver.ThreadingUDPServer(("0.0.0.0", int(port)), DnsHandler)
+
+
+def _serve_tls(pem: str, port: str) -> socketserver.BaseServer:
+    server = _HttpServer(("0.0.0.0", int(port)), HttpHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    # The handshake belongs to the connection's thread, not to the one that accepts.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    return server
+
+
+def _serve(kind: str, words: list[str]) -> list[socketserver.BaseServer]:
+    if kind == "dns":
+        return [_serve_dns(*words)]
+    if kind == "https":
+        return [_serve_tls(words[0], port) for port in words[1:]]
+    if kind == "tcp":
+        return [_TcpServer(("0.0.0.0", int(port)), TcpHandler) for port in words]
+    return [_HttpServer(("0.0.0.0", int(port)), HttpHandler) for port in words]
+
+
 def main() -> None:
     """Serve on all ports until killed."""
-    kind, name, *ports = sys.argv[1:]
+    kind, name, *words = sys.argv[1:]
     HttpHandler.name = TcpHandler.name = name
-    for port in ports:
-        at = ("0.0.0.0", int(port))
-        server: socketserver.BaseServer = (
-            _HttpServer(at, HttpHandler) if kind == "http" else _TcpServer(at, TcpHandler)
-        )
+    for server in _serve(kind, words):
         threading.Thread(target=server.serve_forever).start()
 
 
