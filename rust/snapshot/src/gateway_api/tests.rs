@@ -387,3 +387,46 @@ fn connections_are_routed_by_sni_or_not_at_all() {
     );
     assert_eq!(rules[1].spec.tls[0].matches[0].sni_hosts, ["a.com"]);
 }
+
+#[test]
+fn neither_order_nor_cut_of_changes_matters() {
+    let listeners = format!(
+        r#""listeners":[{{"name":"a","port":80,"protocol":"HTTP","hostname":"*.a.com",{ALL}}},{{"name":"b","port":80,"protocol":"HTTP",{ALL}}}],"allowedListeners":{{"namespaces":{{"from":"All"}}}}"#
+    );
+    let set = r#""spec":{"parentRef":{"name":"gw","namespace":"edge"},"listeners":[{"name":"more","port":443,"protocol":"HTTP"}]}"#;
+    let grant = r#""spec":{"from":[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","namespace":"other"}],"to":[{"group":"","kind":"Service"}]}"#;
+    let policy = r#""spec":{"targetRefs":[{"group":"","kind":"Service","name":"shop"}],"validation":{"hostname":"h","wellKnownCACertificates":"System"}}"#;
+    let other = r#""rules":[{"backendRefs":[{"name":"shop","namespace":"team","port":80}]}]"#;
+    let changes = || {
+        vec![
+            service("edge", "gw-istio"),
+            service("team", "shop"),
+            gateway(&listeners),
+            put(Kind::ListenerSet, "team", "set", set),
+            put(Kind::ReferenceGrant, "team", "g", grant),
+            put(Kind::BackendTLSPolicy, "team", "p", policy),
+            http_route("team", "r", PARENT, TO_SHOP),
+            http_route("other", "r", PARENT, other),
+        ]
+    };
+    let mut at_once = MeshStore::new(MeshOptions::default());
+    at_once.apply(changes());
+    let mut one_by_one = MeshStore::new(MeshOptions::default());
+    for change in changes().into_iter().rev() {
+        one_by_one.apply(vec![change]);
+    }
+    let (a, b) = (at_once.snapshot(), one_by_one.snapshot());
+    assert_eq!(a.virtual_services(), b.virtual_services());
+    assert_eq!(a.rules.gateways, b.rules.gateways);
+    assert_eq!(at_once.statuses(), one_by_one.statuses());
+    assert_eq!(names(&a).len(), 2);
+    for change in changes() {
+        let gone = Change {
+            payload: None,
+            ..change
+        };
+        one_by_one.apply(vec![gone]);
+    }
+    assert!(one_by_one.snapshot().virtual_services().is_empty());
+    assert!(one_by_one.statuses().is_empty());
+}

@@ -61,6 +61,8 @@ pub struct MergedGateway {
 pub struct GatewayConflict {
     /// The Gateway as `namespace/name`.
     pub gateway: Arc<str>,
+    /// The object that the Gateway was made from, if it was not written.
+    pub source: Option<ConfigKey>,
     /// The server's place in it.
     pub index: usize,
     /// What it conflicts with.
@@ -70,12 +72,19 @@ pub struct GatewayConflict {
 impl GatewayConflict {
     /// As a diagnostic on the Gateway.
     pub fn diagnostic(&self) -> Diagnostic {
-        let (namespace, name) = self.gateway.split_once('/').unwrap_or(("", &self.gateway));
+        let written = || {
+            let (namespace, name) = self.gateway.split_once('/').unwrap_or(("", &self.gateway));
+            ConfigKey::new(Kind::Gateway, namespace, name)
+        };
+        let field_path = match self.source {
+            None => format!("spec.servers[{}]", self.index),
+            Some(_) => String::new(),
+        };
         Diagnostic {
-            key: ConfigKey::new(Kind::Gateway, namespace, name),
+            key: self.source.clone().unwrap_or_else(written),
             code: "gateway-conflict",
             severity: Severity::Error,
-            field_path: format!("spec.servers[{}]", self.index),
+            field_path,
             message: self.message.clone(),
         }
     }
@@ -127,6 +136,7 @@ impl Merger {
         if let Err(message) = self.place(entry) {
             self.merged.conflicts.push(GatewayConflict {
                 gateway: name,
+                source: gateway.sources.first().cloned(),
                 index,
                 message,
             });
