@@ -28,11 +28,7 @@ pub(super) fn resolve_backend(
         .grants
         .is_allowed(from, ("Service", namespace), name);
     if !owner.is_mesh && !is_permitted {
-        let message = format!(
-            "backendRef {name}/{namespace} not accessible to a {} in namespace \"{}\" (missing a ReferenceGrant?)",
-            owner.kind, owner.namespace
-        );
-        let fault = Fault::new(Reason::RefNotPermitted, message);
+        let fault = not_permitted(owner, namespace, name);
         return Ok((Destination::default(), Some(fault)));
     }
     let group = backend.group.as_deref().unwrap_or_default();
@@ -76,6 +72,14 @@ pub(super) fn resolve_backend(
         port: Some(PortSelector { number }),
     };
     Ok((destination, fault))
+}
+
+fn not_permitted(owner: RouteOwner<'_>, namespace: &str, name: &str) -> Fault {
+    let message = format!(
+        "backendRef {name}/{namespace} not accessible to a {} in namespace \"{}\" (missing a ReferenceGrant?)",
+        owner.kind, owner.namespace
+    );
+    Fault::new(Reason::RefNotPermitted, message)
 }
 
 /// Whether any backend has a weight.
