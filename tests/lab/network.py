@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,17 @@ def find_missing() -> str:
     finally:
         probe.remove()
     return ""
+
+
+def require() -> None:
+    """Skip the test where the lab can't run; in CI, which has all it needs, fail it."""
+    missing = find_missing()
+    if not missing:
+        return
+    message = f"the lab needs {missing}"
+    if os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 class Namespace:
