@@ -6,7 +6,7 @@ Each call releases the GIL. Only `navarch.core` imports this module.
 
 from typing import TypeAlias, final
 
-__all__ = ["BindError", "Core", "CoreError", "NodeError", "UnknownProxyError"]
+__all__ = ["BindError", "Core", "CoreError", "NodeError", "RequestError", "UnknownProxyError"]
 
 # (kind, namespace, name, code, severity, field_path, message); all but kind, code, severity and message may be "".
 _Diagnostic: TypeAlias = tuple[str, str, str, str, str, str, str]
@@ -21,6 +21,9 @@ class BindError(CoreError):
 
 class NodeError(CoreError):
     """A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."""
+
+class RequestError(CoreError):
+    """A request to simulate is no JSON of its fields."""
 
 class UnknownProxyError(CoreError):
     """No proxy of that id is connected."""
@@ -43,6 +46,17 @@ class Core:
 
     def diagnose(self, node_json: bytes) -> list[_Diagnostic]:
         """Return what translating for one proxy has to say of the objects it is made from."""
+
+    def simulate(
+        self, node_json: bytes, request_json: bytes, receiver_json: bytes | None = None
+    ) -> bytes:
+        """Return as JSON where a request lands, and why; with a receiver, what that one's sidecar does with it.
+
+        The request's fields are `protocol` (`http`, `http2`, `grpc`, `https`, `tcp`, `tls`), `direction` (`outbound`,
+        `inbound`), `host`, `address`, `port`, `method`, `path`, `headers`, `sni`, `alpn`, `has_certificate`,
+        `source_address`, `percent`, `metadata`, `is_captured`; each has a default. The answer's are `landing`, `steps`,
+        `received`, `is_delivered` and `text`.
+        """
 
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server on threads of its own; return the address with the port that was bound."""

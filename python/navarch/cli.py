@@ -1,7 +1,8 @@
-"""The command `navarch`: serve, translate, validate, bootstrap."""
+"""The command `navarch`: serve, translate, validate, simulate, bootstrap."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import signal
@@ -14,7 +15,7 @@ import click
 import yaml
 
 import navarch
-from navarch import app, errors, offline, records, settings
+from navarch import app, errors, offline, records, settings, simulation
 from navarch.ops import bootstrap
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -240,6 +241,60 @@ def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) ->
             raise click.BadParameter(f"{value!r} must be KEY=VALUE", param=param)
         made[key] = text
     return made
+
+
+@navarch_command.command()
+@_inputs
+@_mesh_config
+@click.option("--node", type=_EXISTING, help="Envoy's node of the proxy, in place of --from.")
+@click.option("--from", "workload", help="NAMESPACE/NAME of the Pod or WorkloadEntry that asks.")
+@click.option("--stock", "is_stock", is_flag=True, help="--from has upstream's Envoy, not Istio's.")
+@click.option("--url", help="SCHEME://HOST[:PORT]/PATH; http, https, h2c, grpc, tcp or tls.")
+@click.option("--tcp", help="HOST:PORT, short for --url tcp://HOST:PORT; with --sni it is TLS.")
+@click.option("--method", default="", help="GET if left out; POST for gRPC.")
+@click.option("--header", "headers", multiple=True, callback=_pairs, help="NAME=VALUE. Repeatable.")
+@click.option("--sni", default="", help="TLS server name, in place of the host.")
+@click.option("--alpn", multiple=True, help="ALPN protocol that the client offers. Repeatable.")
+@click.option("--certificate", "has_certificate", is_flag=True, help="The client has the mesh's.")
+@click.option("--address", default="", help="IP[:PORT] that is connected to.")
+@click.option("--source", "source_address", default="", help="The client's IP address.")
+@click.option("--inbound", "is_inbound", is_flag=True, help="To the workload, not from it.")
+@click.option("--receive", is_flag=True, help="Go on through the endpoint's sidecar.")
+@click.option(
+    "--percent",
+    type=click.FloatRange(0, 100, max_open=True),
+    help="What the dice show; without it the likelier branches are followed.",
+)
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+def simulate(paths: tuple[Path, ...], mesh_config: Path | None, **flags: Any) -> None:  # noqa: ANN401
+    """Tell where a request lands and why; exit with 1 if no endpoint gets it."""
+    if not paths or bool(flags["node"]) == bool(flags["workload"]):
+        raise click.UsageError("give -f INPUT, and either --from NAMESPACE/NAME or --node NODE")
+    if bool(flags["url"]) == bool(flags["tcp"]):
+        raise click.UsageError("give either --url URL or --tcp HOST:PORT")
+    names = {field.name for field in dataclasses.fields(simulation.Described)} - {"url"}
+    described = simulation.Described(
+        url=flags["url"] or f"tcp://{flags['tcp']}", **{name: flags[name] for name in names}
+    )
+    request = simulation.build_request(described)
+    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    _print_faults(mesh.diagnostics)
+    simulator = simulation.Simulator(mesh.core, mesh.objects)
+    is_stock = flags["is_stock"]
+    if flags["node"]:
+        node = offline.read_node(flags["node"])
+    else:
+        node = simulator.find_node(flags["workload"], is_stock=is_stock)
+    if flags["receive"]:
+        found = simulator.run_through(node, request, is_stock=is_stock)
+    else:
+        found = simulator.run(node, request)
+    text = found.text if flags["output"] == "text" else _format(found.answer, "json")
+    click.echo(text, nl=False)
+    if not found.is_delivered:
+        sys.exit(1)
 
 
 @navarch_command.command("bootstrap")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from navarch import _core, errors, records
 
@@ -22,6 +22,21 @@ class Options:
 
     domain_suffix: str = "cluster.local"
     cluster_id: str = "Kubernetes"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Simulation:
+    """Where a request lands.
+
+    Attributes:
+        answer: `landing`, `steps`, `received` and `is_delivered`, as `_core.pyi` describes them.
+        text: The same for people.
+        is_delivered: Whether an endpoint gets the request.
+    """
+
+    answer: dict[str, Any]
+    text: str
+    is_delivered: bool
 
 
 class Core:
@@ -51,6 +66,19 @@ class Core:
         """Return what translating for one proxy has to say of the objects it is made from."""
         with _wrapped():
             return [_diagnostic(row) for row in self._core.diagnose(node_json)]
+
+    def simulate(
+        self, node_json: bytes, request_json: bytes, receiver_json: bytes | None = None
+    ) -> Simulation:
+        """Find out where a request of a proxy lands; with a receiver, go on through its sidecar.
+
+        Raises:
+            errors.RequestError: The request has a field that there is none of, or a wrong value.
+        """
+        with _wrapped():
+            answer = json.loads(self._core.simulate(node_json, request_json, receiver_json))
+        text = answer.pop("text")
+        return Simulation(answer, text, is_delivered=answer["is_delivered"])
 
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server; return the address that was bound, with its port.
@@ -108,6 +136,8 @@ def _wrapped() -> Iterator[None]:
         yield
     except _core.UnknownProxyError as error:
         raise errors.UnknownProxyError(str(error)) from error
+    except _core.RequestError as error:
+        raise errors.RequestError(str(error)) from error
     except _core.NodeError as error:
         raise errors.NodeError(str(error)) from error
     except _core.BindError as error:

@@ -7,6 +7,7 @@ NavarchError
 └── CoreError         the Rust core refused a call or failed (a bug of ours, or one of these)
     ├── BindError         an address that can't be listened on
     ├── NodeError         an Envoy node that can't be read
+    ├── RequestError      a request to simulate that can't be made sense of
     └── UnknownProxyError a proxy that is not connected
 
 Libraries' exceptions are wrapped where the library is called (`raise … from`), so that nothing above
@@ -65,6 +66,10 @@ class BindError(CoreError):
 
 class NodeError(CoreError):
     """A node is no JSON of Envoy's Node message, or lacks what every proxy has."""
+
+
+class RequestError(CoreError):
+    """A request to simulate that can't be made sense of; the message names the flag or field."""
 
 
 class UnknownProxyError(CoreError):

@@ -71,6 +71,11 @@ class Mesh:
         """How many objects are in force, the mesh configuration not counted."""
         return self._merged.n_in_force() - 1
 
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind that are in force, in Kubernetes form."""
+        found = [payload for key, payload in sorted(self._in_force.items()) if key.kind == kind]
+        return [json.loads(payload) for payload in found]
+
     def translate(self, node: dict[str, Any]) -> dict[str, list[str]]:
         """Return a proxy's resources by type, each as the text of its protobuf JSON."""
         made = self.core.translate(json.dumps(node).encode())

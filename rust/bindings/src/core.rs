@@ -18,6 +18,7 @@ use crate::convert::{
     ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics,
 };
 use crate::error::Failure;
+use crate::simulation;
 
 /// I/O threads of the server; pushing and building have a thread of their own.
 const N_SERVER_THREADS: usize = 2;
@@ -108,6 +109,23 @@ impl Core {
             let proxy = Proxy::from_node_json(node_json)?;
             Ok(rows_from_diagnostics(self.epochs.translate(&proxy).1))
         })?)
+    }
+
+    /// Return as JSON where a request lands, and why; with a receiver, what that one's sidecar does with it.
+    #[pyo3(signature = (node_json, request_json, receiver_json=None))]
+    fn simulate<'py>(
+        &self,
+        py: Python<'py>,
+        node_json: &[u8],
+        request_json: &[u8],
+        receiver_json: Option<&[u8]>,
+    ) -> Result<Bound<'py, PyBytes>, PyErr> {
+        let text = cross(py, || {
+            let sender = Proxy::from_node_json(node_json)?;
+            let receiver = receiver_json.map(Proxy::from_node_json).transpose()?;
+            simulation::run(&self.epochs, &sender, request_json, receiver.as_ref())
+        })?;
+        Ok(PyBytes::new(py, text.as_bytes()))
     }
 
     /// Start the ADS server on threads of its own; return the address with the port that was bound.

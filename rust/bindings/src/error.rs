@@ -22,6 +22,7 @@ create_exception!(
     CoreError,
     "A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."
 );
+create_exception!(navarch._core, RequestError, CoreError, "A request to simulate is no JSON of its fields.");
 create_exception!(
     navarch._core,
     UnknownProxyError,
@@ -34,6 +35,8 @@ create_exception!(
 pub(crate) enum Failure {
     #[error("the options are no JSON object of known keys: {0}")]
     Options(#[source] serde_json::Error),
+    #[error("the request can't be read: {0}")]
+    Request(#[source] serde_json::Error),
     #[error(transparent)]
     Node(#[from] ModelNodeError),
     #[error("`{0}` is no address and port, such as 127.0.0.1:15010")]
@@ -58,6 +61,7 @@ impl From<Failure> for PyErr {
         }
         match failure {
             Failure::Node(_) => NodeError::new_err(text),
+            Failure::Request(_) => RequestError::new_err(text),
             Failure::Address(_) | Failure::Serve(_) => BindError::new_err(text),
             Failure::UnknownProxy(_) => UnknownProxyError::new_err(text),
             Failure::Options(_) | Failure::Running | Failure::Panic(_) => CoreError::new_err(text),

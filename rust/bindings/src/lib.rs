@@ -8,6 +8,7 @@ mod boundary;
 mod convert;
 mod core;
 mod error;
+mod simulation;
 
 /// The module's contents, as `_core.pyi` describes them.
 #[pyo3::pymodule(name = "_core")]
@@ -15,5 +16,5 @@ mod extension {
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]
-    use super::error::{BindError, CoreError, NodeError, UnknownProxyError};
+    use super::error::{BindError, CoreError, NodeError, RequestError, UnknownProxyError};
 }

@@ -106,7 +106,7 @@ fn stream(
         Protocol::Https => offers_h2(),
         _ => false,
     };
-    let authority = authority(request, manager, is_decrypted);
+    let authority = authority(request, manager);
     let given = if request.path.starts_with('/') {
         request.path.clone()
     } else {
@@ -143,25 +143,17 @@ fn stream(
 }
 
 /// The authority, its port stripped where the connection manager is told to.
-fn authority(request: &Request, manager: &HttpConnectionManager, is_decrypted: bool) -> String {
+fn authority(request: &Request, manager: &HttpConnectionManager) -> String {
     let (bare, port) = split_port(&request.host);
     let is_any_stripped = matches!(
         manager.strip_port_mode,
         Some(StripPortMode::StripAnyHostPort(true))
     );
     let is_own = manager.strip_matching_host_port && port == Some(request.effective_port());
-    let default = if is_decrypted { 443 } else { 80 };
-    let mut authority = match port {
-        Some(_) if is_any_stripped || is_own => bare.to_owned(),
-        // Clients leave a port out only where it is the scheme's own.
-        None if request.port != 0
-            && request.port != default
-            && request.is_captured
-            && !bare.is_empty() =>
-        {
-            format!("{bare}:{}", request.port)
-        }
-        _ => request.host.clone(),
+    let mut authority = if is_any_stripped || is_own {
+        bare.to_owned()
+    } else {
+        request.host.clone()
     };
     if manager.strip_trailing_host_dot {
         authority = authority.trim_end_matches('.').to_owned();

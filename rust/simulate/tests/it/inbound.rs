@@ -1,6 +1,8 @@
 //! What a sidecar lets in, in the three modes of mutual TLS.
 
-use navarch_simulate::{Direction, Outcome, Protocol, Request, Stage, simulate, simulate_received};
+use navarch_simulate::{
+    Direction, Landing, Outcome, Protocol, Request, Stage, simulate, simulate_received,
+};
 use navarch_testkit::objects::object;
 use navarch_testkit::{TestMesh, TestProxy};
 use serde_json::{Value, json};
@@ -115,6 +117,14 @@ fn a_request_goes_on_through_the_receiving_sidecar() {
     let whole = simulate_received(sent, &request, &mesh.resources(&reviews_sidecar()));
     assert!(whole.is_delivered(), "{whole}");
     let received = whole.received.unwrap();
+    let Landing::Endpoints {
+        request: Some(forwarded),
+        ..
+    } = &received.landing
+    else {
+        panic!("{received}");
+    };
+    assert_eq!(forwarded.authority, "reviews:9080");
     assert_eq!(received.cluster(), Some("inbound|9080||"));
 }
 
