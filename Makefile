@@ -25,7 +25,7 @@ export PATH := $(BIN):$(PATH)
 
 .PHONY: help
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 .PHONY: setup
 setup: $(READY) ## make the virtual environment with all tools, from the lock file
@@ -82,6 +82,10 @@ golden: build ## write the lists of expected answers anew from what is answered 
 bench: ## measure (benches/README.md)
 	$(MAKE) build PROFILE=release
 	python -m benches.run
+
+.PHONY: bench-translate
+bench-translate: ## measure the generation of resources, in Istio's own scenarios
+	cargo bench --locked -p navarch-bench-translate
 
 .PHONY: demo
 demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a terminal)

@@ -1,0 +1,16 @@
+//! Whole generation of each resource type, in the scenarios of Istio's own benchmark.
+//!
+//! **In** — scenarios: batches of objects and one proxy, made by a number of services.
+//! **Out** — encoded resources of one type, generated anew each time from a ready mesh and scope.
+//! **Never** — a cache between two generations; being depended on by a shipped crate.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a scenario that is wrong must say so"
+)]
+
+mod generation;
+pub mod scenarios;
+
+pub use generation::{Bench, Generated, ResourceType};
