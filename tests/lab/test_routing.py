@@ -206,7 +206,7 @@ def test_a_mirror_gets_a_copy_of_each_request(stage: PlannedStage) -> None:
 
 def test_a_mirror_that_fails_fails_nobody(stage: PlannedStage) -> None:
     """The client does not see what the mirror answers."""
-    headers = {"x-fail-pod": "shadow-1", "x-key": "failing"}
+    headers = {"x-fail-pods": "shadow-1", "x-key": "failing"}
     assert {reply.status for reply in stage.get_many("mirrored", 10, headers)} == {200}
     stage.wait(lambda: stage.n_seen("shadow-1", "failing") == 10, "the mirror has seen all")
 

@@ -6,8 +6,8 @@
     workloads.py dns NAME PORT HOST=IP...
 
 HTTP requests may carry `x-sleep` (seconds to wait before the answer), `x-fail-first` (how many requests with the same
-`x-key` are answered with 503) and `x-fail-pod` (the one pod that answers 503). `GET /seen/KEY` tells how many requests
-with that key came.
+`x-key` are answered with 503) and `x-fail-pods` (which pods answer 503, between commas). `GET /seen/KEY` tells how many
+requests with that key came.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
             n_seen = self.n_seen[key]
         time.sleep(float(self.headers.get("x-sleep", 0)))
         is_failing = n_seen <= int(self.headers.get("x-fail-first", 0))
-        is_failing |= self.headers.get("x-fail-pod") == self.name
+        is_failing |= self.name in self.headers.get("x-fail-pods", "").split(",")
         told = {
             "pod": self.name,
             "path": self.path,
