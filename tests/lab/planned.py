@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import subprocess
-from typing import TYPE_CHECKING, Any, Final
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from tests.lab import client, meshes
 from tests.lab.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
 CLIENT: Final = "web-1"
 """The pod that asks where no other is named."""
@@ -121,9 +123,6 @@ class Authority:
 
     def issue(self, host: str) -> tuple[str, str, str]:
         """Make a certificate for a host; return the files of certificate, key and both."""
-        self.directory.mkdir(exist_ok=True)
-        if not (self.directory / "ca.crt").exists():
-            self._run("-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=lab ca")
         signed_by = ("-x509", "-CA", "ca.crt", "-CAkey", "ca.key")
         files = ("-keyout", f"{host}.key", "-out", f"{host}.crt", "-subj", f"/CN={host}")
         extensions = ("-addext", f"subjectAltName=DNS:{host}")
@@ -133,6 +132,17 @@ class Authority:
         for file in (both, key, certificate):
             file.chmod(0o644)
         return str(certificate), str(key), str(both)
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls) -> Iterator[Self]:
+        """Make an authority in a folder of its own, which goes when the block ends."""
+        with tempfile.TemporaryDirectory(prefix="navarch-lab-ca-") as made:
+            directory = Path(made)
+            directory.chmod(0o755)
+            authority = cls(directory)
+            authority._run("-x509", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=lab ca")
+            yield authority
 
     def _run(self, *words: str) -> None:
         new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
