@@ -126,3 +126,12 @@ def talk(ip: str, port: int, line: str) -> tuple[str, str]:
             return greeting, file.readline().strip()
     except OSError:
         return "", ""
+
+
+def can_connect(ip: str, port: int) -> bool:
+    """Whether a TCP connection is taken."""
+    try:
+        with socket.create_connection((ip, port), TIMEOUT_SECONDS):
+            return True
+    except OSError:
+        return False

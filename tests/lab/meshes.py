@@ -74,6 +74,13 @@ class Pod:
         """Return the labels that services and subsets select by."""
         return {"app": self.app, "version": self.version}
 
+    @property
+    def listening(self) -> tuple[int, ...]:
+        """Return the TCP ports of its workload."""
+        if not self.workload or self.workload[0] == "dns":
+            return ()
+        return tuple(int(word) for word in self.workload[1:] if word.isdecimal())
+
 
 HTTP: Final = Port("http", 80, 8080)
 SERVICES: Final = (

@@ -27,11 +27,13 @@ class Plan:
 
     Attributes:
         rules: Objects of the mesh by the name of their file.
+        outside: Machines that the platform knows nothing of.
     """
 
     pods: tuple[meshes.Pod, ...]
     services: tuple[meshes.Service, ...]
     rules: Mapping[str, list[dict[str, Any]]]
+    outside: tuple[meshes.Pod, ...] = ()
 
 
 class PlannedStage(Stage):
@@ -50,9 +52,12 @@ class PlannedStage(Stage):
         for name, objects in self._plan.rules.items():
             self.write(f"{name}.yaml", objects)
         self.start_navarch()
-        for pod in pods:
+        for pod in (*self._plan.outside, *pods):
             self.add_pod(pod)
-        for pod in pods:
+        for pod in (*self._plan.outside, *pods):
+            for port in pod.listening:
+                is_open = functools.partial(self._is_open, pod.name, port)
+                self.wait(is_open, f"{pod.name} serves on {port}", 40)
             if pod.proxy:
                 is_live = functools.partial(self.is_live, pod.name)
                 self.wait(is_live, f"the proxy of {pod.name} is live", 40)
@@ -105,6 +110,9 @@ class PlannedStage(Stage):
         """Return a counter of a pod's Envoy; 0 if it has none of that name."""
         lines = self.ask_sidecar(pod, f"/stats?filter=^{name}$").body.splitlines()
         return sum(int(line.rpartition(": ")[2]) for line in lines)
+
+    def _is_open(self, pod: str, port: int) -> bool:
+        return self._namespaces[pod].submit(client.can_connect, "127.0.0.1", port).result()
 
     def _find_service(self, host: str) -> meshes.Service:
         return next(s for s in self._plan.services if s.name == host.partition(":")[0])

@@ -51,10 +51,14 @@ class HttpHandler(http.server.BaseHTTPRequestHandler):
             "pod": self.name,
             "path": self.path,
             "method": self.command,
-            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "headers": {
+                name.lower(): ",".join(self.headers.get_all(name, ())) for name in self.headers
+            },
             "n_seen": n_seen,
             "peer": self.client_address[0],
+            "port": self.connection.getsockname()[1],
             "is_tls": isinstance(self.connection, ssl.SSLSocket),
+            "server_name": getattr(self.connection, "server_name_shown", ""),
         }
         self._answer(503 if is_failing else 200, told)
 
@@ -127,10 +131,15 @@ def _serve_dns(port: str, *table: str) -> socketserver.BaseServer:
     return socketserver.ThreadingUDPServer(("0.0.0.0", int(port)), DnsHandler)
 
 
+def _note_server_name(peer: Any, name: str | None, _: ssl.SSLContext) -> None:
+    peer.server_name_shown = name or ""
+
+
 def _serve_tls(pem: str, port: str) -> socketserver.BaseServer:
     server = _HttpServer(("0.0.0.0", int(port)), HttpHandler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
+    context.sni_callback = _note_server_name
     # The handshake belongs to the connection's thread, not to the one that accepts.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
