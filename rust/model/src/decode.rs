@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     ConfigKey, ConfigMapFacts, DestinationRule, Diagnostic, EndpointSlice, Gateway, Ingress,
     IngressClass, Kind, KubernetesNamespace, KubernetesNode, KubernetesPod, KubernetesService,
-    MeshConfig, Metadata, PeerAuthentication, SecretFacts, ServiceEntry, Severity, Sidecar,
-    VirtualService, WorkloadEntry, gateway_api,
+    MeshConfig, MeshNetworks, Metadata, PeerAuthentication, SecretFacts, ServiceEntry, Severity,
+    Sidecar, VirtualService, WorkloadEntry, gateway_api,
 };
 
 /// A typed object of any kind.
@@ -44,6 +44,7 @@ pub enum Object {
     ReferenceGrant(gateway_api::ReferenceGrant),
     BackendTLSPolicy(gateway_api::BackendTlsPolicy),
     MeshConfig(Box<MeshConfig>),
+    MeshNetworks(MeshNetworks),
 }
 
 /// Decode one object of the kind that its key tells.
@@ -85,6 +86,7 @@ pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnost
         Kind::ReferenceGrant => read(key, payload).map(Object::ReferenceGrant),
         Kind::BackendTLSPolicy => read(key, payload).map(Object::BackendTLSPolicy),
         Kind::MeshConfig => read(key, payload).map(Box::new).map(Object::MeshConfig),
+        Kind::MeshNetworks => read(key, payload).map(Object::MeshNetworks),
     }
 }
 

@@ -84,6 +84,8 @@ kinds! {
     BackendTLSPolicy,
     /// Mesh-wide settings; one object of namespace "" and name "mesh".
     MeshConfig,
+    /// Networks of the mesh; one object of namespace "" and name "mesh".
+    MeshNetworks,
 }
 
 /// Names one object of one kind.

@@ -54,6 +54,12 @@ impl<T: Hash> Shared<T> {
     }
 }
 
+impl<T: Hash + Default> Default for Shared<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> Shared<T> {
     /// The hash made at construction.
     pub fn hash128(&self) -> u128 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    DestinationRule, Gateway, Hostname, Labels, Locality, MeshConfig, Proxy, Service,
+    DestinationRule, Gateway, Hostname, Labels, Locality, MeshConfig, MeshNetworks, Proxy, Service,
     ServiceEndpoints, Shared, Sidecar, VirtualService, Workload, is_selected,
 };
 
@@ -90,6 +90,10 @@ pub struct MeshSnapshot {
     pub mesh_config: Shared<MeshConfig>,
     /// The cluster's DNS domain.
     pub domain_suffix: Arc<str>,
+    /// The cluster whose objects these are.
+    pub cluster_id: Arc<str>,
+    /// The networks that the mesh is told of.
+    pub networks: Shared<MeshNetworks>,
     pub(crate) services: Arc<ServiceIndex>,
     pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Shared<ServiceEndpoints>>>,
     pub(crate) addresses: Arc<BTreeMap<Arc<str>, AddressOwner>>,

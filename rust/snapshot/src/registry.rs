@@ -1,5 +1,6 @@
 //! Platforms' objects to services, workloads and endpoints; after this everything is platform-blind.
 
+pub(crate) mod auto_allocate;
 pub(crate) mod kubernetes;
 pub(crate) mod pod;
 pub(crate) mod service_entry;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 
 use navarch_model::{
     Endpoint, EndpointSlice, EntryVisibility, KubernetesNamespace, KubernetesNode, KubernetesPod,
-    KubernetesService, LabelSelector, Labels, Locality, ServiceEntry, ServiceEntryVisibility,
-    Shared, WorkloadEntry,
+    KubernetesService, LabelSelector, Labels, Locality, MeshNetworks, ServiceEntry,
+    ServiceEntryVisibility, Shared, WorkloadEntry,
 };
 
 use crate::MeshOptions;
@@ -33,6 +34,7 @@ pub(crate) struct IndexedPod {
 pub(crate) struct Registry {
     pub(crate) options: MeshOptions,
     pub(crate) trust_domain: Arc<str>,
+    pub(crate) networks: Shared<MeshNetworks>,
     /// Which namespaces' Kubernetes objects count; empty for all.
     pub(crate) discovery_selectors: Vec<LabelSelector>,
     /// Who may see ServiceEntries at most, where sidecars heed it.
@@ -87,12 +89,26 @@ impl Registry {
         labels
     }
 
-    /// The network of the cluster: a label of the system namespace.
-    pub(crate) fn default_network(&self, root_namespace: &str) -> Arc<str> {
-        self.namespaces
-            .get(&("".into(), root_namespace.into()))
-            .and_then(|ns| ns.metadata.labels.get(LABEL_NETWORK))
-            .map_or_else(Arc::default, |network| network.as_str().into())
+    /// The network of a workload, or "": its own label's, else that of the system namespace's label, else
+    /// where MeshNetworks puts its address (istio `Controller.Network`).
+    pub(crate) fn network_of(
+        &self,
+        labels: &Labels,
+        address: &str,
+        root_namespace: &str,
+    ) -> Arc<str> {
+        let label = |labels: &Labels| labels.get(LABEL_NETWORK).filter(|n| !n.is_empty()).cloned();
+        let of_namespace = || {
+            let root = self.namespaces.get(&("".into(), root_namespace.into()))?;
+            label(&root.metadata.labels)
+        };
+        if let Some(network) = label(labels).or_else(of_namespace) {
+            return network.into();
+        }
+        self.networks
+            .network_of(&self.options.cluster_id, address)
+            .unwrap_or_default()
+            .into()
     }
 
     /// The Pod that has an address, host-network Pods aside.

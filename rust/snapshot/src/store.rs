@@ -59,6 +59,8 @@ impl MeshStore {
             epoch: 0,
             mesh_config: mesh_config.clone(),
             domain_suffix: options.domain_suffix.clone(),
+            cluster_id: options.cluster_id.clone(),
+            networks: Shared::default(),
             services: Arc::new(ServiceIndex::default()),
             endpoints: Arc::default(),
             addresses: Arc::default(),
@@ -152,6 +154,15 @@ impl MeshStore {
                 self.mesh_config = value;
                 is_changed
             }
+            Kind::MeshNetworks => {
+                let value = match object {
+                    Some(Object::MeshNetworks(value)) => Shared::new(value),
+                    _ => Shared::default(),
+                };
+                let is_changed = value != self.registry.networks;
+                self.registry.networks = value;
+                is_changed
+            }
             Kind::Namespace => put!(self.registry.namespaces, Namespace),
             Kind::Node => put!(self.registry.nodes, Node),
             Kind::Pod => {
@@ -219,8 +230,8 @@ impl MeshStore {
                     registry.pods_by_address.insert(ip.clone(), name.clone());
                     dirty.addresses.insert(ip);
                 }
-                let network = registry.default_network(&self.mesh_config.root_namespace);
-                let workload = registry.workload_of_pod(&pod, &network);
+                let root = &self.mesh_config.root_namespace;
+                let workload = registry.workload_of_pod(&pod, root);
                 registry
                     .pods
                     .insert(name.clone(), IndexedPod { pod, workload });
@@ -275,6 +286,7 @@ impl MeshStore {
         let mut next = (*self.current).clone();
         next.epoch += 1;
         next.mesh_config = self.mesh_config.clone();
+        next.networks = self.registry.networks.clone();
         let mut changes = ChangeSet {
             objects: dirty.objects.clone(),
             is_configuration: dirty.is_configuration() || self.is_rule_stale(dirty),
@@ -314,9 +326,7 @@ impl MeshStore {
             .clone_from(&mesh.discovery_selectors);
         let visibility = mesh.service_entry_visibility.as_ref();
         self.registry.entry_visibility = visibility.filter(|v| v.apply_to_sidecars).cloned();
-        let network = self
-            .registry
-            .default_network(&self.mesh_config.root_namespace);
+        let root = &mesh.root_namespace;
         let workloads: Vec<_> = self
             .registry
             .pods
@@ -324,7 +334,7 @@ impl MeshStore {
             .map(|(name, indexed)| {
                 (
                     name.clone(),
-                    self.registry.workload_of_pod(&indexed.pod, &network),
+                    self.registry.workload_of_pod(&indexed.pod, root),
                 )
             })
             .collect();

@@ -6,6 +6,8 @@ mod endpoint;
 pub mod locality;
 mod mutual_tls;
 pub mod network;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,7 +93,7 @@ impl<'a> EndpointContext<'a> {
         let networks = view.split(',').filter(|network| !network.is_empty());
         Self {
             networks: networks.map(str::to_owned).collect(),
-            gateways: NetworkGateways::of(mesh, &scope.group.cluster_id),
+            gateways: NetworkGateways::of(mesh),
             mesh,
             scope,
             settings,
@@ -136,6 +138,7 @@ impl<'a> EndpointContext<'a> {
             networks: (!self.gateways.is_empty()).then(|| NetworkInputs {
                 gateways: self.gateways.clone(),
                 network: group.network.clone(),
+                cluster_id: group.cluster_id.clone(),
                 has_ipv4: group.has_ipv4,
                 has_ipv6: group.has_ipv6,
                 is_name_allowed: is_name_kept,

@@ -230,7 +230,8 @@ impl Registry {
 
     /// What is known of an endpoint without a Pod.
     fn unknown_workload(&self, endpoint: &SliceEndpoint, root: &str) -> Shared<Workload> {
-        let network = self.default_network(root);
+        let address = endpoint.addresses.first().map_or("", String::as_str);
+        let network = self.network_of(&Labels::new(), address, root);
         let locality = self.locality_of_node("");
         Shared::new(Workload {
             labels: with_place(

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use navarch_model::{KubernetesPod, Labels, Locality, Shared, Workload};
 
-use super::{LABEL_NETWORK, Registry, with_place};
+use super::{Registry, with_place};
 
 impl Registry {
     /// The workload of a Pod (istio `pilot/pkg/serviceregistry/kube/controller/endpoint_builder.go`).
     pub(crate) fn workload_of_pod(
         &self,
         pod: &KubernetesPod,
-        default_network: &str,
+        root_namespace: &str,
     ) -> Shared<Workload> {
         let metadata = &pod.metadata.common;
         let locality = self.locality_of_pod(pod);
@@ -19,10 +19,11 @@ impl Registry {
             "" => "default",
             name => name,
         };
-        let network = metadata
-            .labels
-            .get(LABEL_NETWORK)
-            .map_or(default_network, String::as_str);
+        let address = match pod.status.pod_ip.as_str() {
+            "" => pod.status.pod_ips.first().map_or("", |ip| &ip.ip),
+            address => address,
+        };
+        let network = self.network_of(&metadata.labels, address, root_namespace);
         let subdomain: Arc<str> = pod.spec.subdomain.as_str().into();
         let hostname: Arc<str> = match (subdomain.is_empty(), pod.spec.hostname.as_str()) {
             (true, _) => "".into(),
@@ -34,7 +35,7 @@ impl Registry {
             &self.options.cluster_id,
             &locality,
             &pod.spec.node_name,
-            network,
+            &network,
         );
         Shared::new(Workload {
             name: owner_name(pod).into(),
@@ -47,7 +48,7 @@ impl Registry {
             labels,
             service_account: self.spiffe(&metadata.namespace, account),
             locality,
-            network: network.into(),
+            network,
             cluster_id: self.options.cluster_id.clone(),
             node_name: pod.spec.node_name.as_str().into(),
             hostname,

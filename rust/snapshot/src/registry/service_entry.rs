@@ -13,7 +13,7 @@ use navarch_model::{
 
 use super::kubernetes::traffic_distribution;
 use super::pod::locality_of_labels;
-use super::{LABEL_NETWORK, Registry, with_place};
+use super::{Registry, with_place};
 
 /// The services of an entry, one a host, seen no farther than allowed.
 pub(crate) fn convert_service_entry(
@@ -247,10 +247,7 @@ impl Registry {
             Locality::parse(&entry.locality)
         };
         let network: Arc<str> = if entry.network.is_empty() {
-            entry.labels.get(LABEL_NETWORK).map_or_else(
-                || self.default_network(root),
-                |network| network.as_str().into(),
-            )
+            self.network_of(&entry.labels, &entry.address, root)
         } else {
             entry.network.as_str().into()
         };

@@ -41,7 +41,12 @@ impl Dirty {
 
     /// Whether something changed that all workloads inherit from.
     pub(super) fn is_everything(&self) -> bool {
-        self.has_any(&[Kind::MeshConfig, Kind::Namespace, Kind::Node])
+        self.has_any(&[
+            Kind::MeshConfig,
+            Kind::MeshNetworks,
+            Kind::Namespace,
+            Kind::Node,
+        ])
     }
 
     /// Whether the list of services may be another.

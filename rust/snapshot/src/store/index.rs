@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use navarch_model::{
     Alias, Endpoint, Hostname, Registry as RegistryKind, Resolution, Service, ServiceEndpoints,
-    Shared, TrafficDistribution,
+    ServiceEntry, Shared, TrafficDistribution,
 };
 
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
 use crate::mutual_tls::PeerAuthenticationIndex;
+use crate::registry::auto_allocate;
 use crate::registry::service_entry::convert_service_entry;
 use crate::registry::sort_endpoints;
 use crate::sidecar::SidecarIndex;
@@ -63,18 +64,23 @@ impl MeshStore {
 
     fn refresh_entries(&mut self) {
         let entries = &self.registry.service_entries;
-        self.converted.entries = entries
-            .iter()
-            .map(|(name, entry)| {
-                (
-                    name.clone(),
-                    convert_service_entry(entry, self.registry.entry_visibility(&name.0))
-                        .into_iter()
-                        .map(Shared::new)
-                        .collect(),
-                )
-            })
-            .collect();
+        let allocated = auto_allocate::allocate(entries);
+        let with_address = |entry: &ServiceEntry, mut service: Service| {
+            let key = (service.namespace.clone(), service.hostname.to_string());
+            if auto_allocate::is_wanted(entry, service.hostname.as_str())
+                && let Some(pair) = allocated.get(&key)
+            {
+                service.auto_allocated_addresses = pair.to_vec();
+            }
+            Shared::new(service)
+        };
+        let converted = |(name, entry): (&Name, &Shared<ServiceEntry>)| {
+            let allowed = self.registry.entry_visibility(&name.0);
+            let services = convert_service_entry(entry, allowed).into_iter();
+            let services = services.map(|service| with_address(entry, service));
+            (name.clone(), services.collect())
+        };
+        self.converted.entries = entries.iter().map(converted).collect();
         self.converted.entries_of_host.clear();
         for (name, services) in &self.converted.entries {
             for service in services {

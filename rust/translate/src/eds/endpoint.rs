@@ -41,8 +41,12 @@ pub(crate) fn build_lb_endpoint(
 }
 
 /// A gateway in the place of endpoints of another network.
-pub(crate) fn build_gateway_endpoint(gateway: &NetworkGateway, weight: u32) -> LbEndpoint {
-    let identity = format!(";;;;{}", gateway.cluster_id);
+pub(crate) fn build_gateway_endpoint(
+    gateway: &NetworkGateway,
+    cluster_id: &str,
+    weight: u32,
+) -> LbEndpoint {
+    let identity = format!(";;;;{cluster_id}");
     LbEndpoint {
         load_balancing_weight: Some(weight),
         metadata: Some(build_metadata(&identity, true)),

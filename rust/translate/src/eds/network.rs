@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use navarch_model::{Labels, Shared, Workload};
+use navarch_model::{Labels, NetworkGatewayConfig, Registry, Service, Shared, Workload};
 use navarch_snapshot::MeshSnapshot;
 
 use super::endpoint::{build_gateway_endpoint, is_mutual_tls};
@@ -22,7 +22,7 @@ const LABEL_GATEWAY_PORT: &str = "networking.istio.io/gatewayPort";
 pub struct NetworkGateway {
     /// Where it leads.
     pub network: Arc<str>,
-    /// The cluster it stands in.
+    /// The cluster it stands in; "" where nobody tells.
     pub cluster_id: Arc<str>,
     /// Its IP address, or a name that is not resolved here.
     pub address: Arc<str>,
@@ -38,26 +38,32 @@ pub struct NetworkGateways {
 }
 
 impl NetworkGateways {
-    /// The gateways that Services with a network label make; they stand in the mesh's own cluster.
-    pub fn of(mesh: &MeshSnapshot, cluster_id: &Arc<str>) -> Shared<Self> {
+    /// The gateways that MeshNetworks gives by address, and those that Services are: by their network label, or
+    /// by name in MeshNetworks. Services stand in the mesh's own cluster, addresses in none.
+    pub fn of(mesh: &MeshSnapshot) -> Shared<Self> {
         let mut gateways: Vec<NetworkGateway> = Vec::new();
-        for service in mesh.services() {
-            let Some(network) = service.labels.get(LABEL_NETWORK).filter(|n| !n.is_empty()) else {
+        for (network, gateway) in configured(mesh) {
+            let Some(address) = gateway.address.as_deref().filter(|a| !a.is_empty()) else {
                 continue;
             };
-            let port = service
-                .labels
-                .get(LABEL_GATEWAY_PORT)
-                .and_then(|port| port.parse().ok());
-            let port = port.unwrap_or(DEFAULT_GATEWAY_PORT);
-            let port = service.node_ports.get(&port).copied().unwrap_or(port);
-            for address in &service.external_addresses {
-                gateways.push(NetworkGateway {
-                    network: network.as_str().into(),
-                    cluster_id: cluster_id.clone(),
-                    address: address.clone(),
-                    port,
-                });
+            gateways.push(NetworkGateway {
+                network: network.into(),
+                cluster_id: Arc::default(),
+                address: address.into(),
+                port: gateway.port,
+            });
+        }
+        for service in mesh.services() {
+            for (network, port) in doors_of(mesh, service) {
+                let port = service.node_ports.get(&port).copied().unwrap_or(port);
+                for address in &service.external_addresses {
+                    gateways.push(NetworkGateway {
+                        network: network.into(),
+                        cluster_id: mesh.cluster_id.clone(),
+                        address: address.clone(),
+                        port,
+                    });
+                }
             }
         }
         gateways.sort();
@@ -97,6 +103,39 @@ impl NetworkGateways {
     }
 }
 
+/// All gateways of MeshNetworks, with the network that each leads to.
+fn configured(mesh: &MeshSnapshot) -> impl Iterator<Item = (&str, &NetworkGatewayConfig)> {
+    let networks = mesh.networks.networks.iter();
+    networks.flat_map(|(name, network)| {
+        let gateways = network.gateways.iter();
+        gateways.map(move |gateway| (name.as_str(), gateway))
+    })
+}
+
+/// The networks that a Service leads to, and by which of its ports: its label counts before MeshNetworks, and
+/// there only the networks of the mesh's own cluster do (istio `getGatewayDetails`).
+fn doors_of<'a>(mesh: &'a MeshSnapshot, service: &'a Service) -> Vec<(&'a str, u32)> {
+    if service.registry != Registry::Kubernetes {
+        return Vec::new();
+    }
+    if let Some(network) = service.labels.get(LABEL_NETWORK).filter(|n| !n.is_empty()) {
+        let port = service.labels.get(LABEL_GATEWAY_PORT);
+        let port = port.and_then(|port| port.parse().ok());
+        return vec![(network, port.unwrap_or(DEFAULT_GATEWAY_PORT))];
+    }
+    let is_own = |network: &str| {
+        let network = mesh.networks.networks.get(network);
+        network.is_some_and(|network| network.has_registry(&mesh.cluster_id))
+    };
+    let named = configured(mesh).filter(|(network, gateway)| {
+        gateway.registry_service_name.as_deref() == Some(service.hostname.as_str())
+            && is_own(network)
+    });
+    named
+        .map(|(network, gateway)| (network, gateway.port))
+        .collect()
+}
+
 /// The least common multiple of the numbers of gateways per network and per cluster of a network.
 fn scale_of(gateways: &[NetworkGateway]) -> u32 {
     let mut counts: BTreeMap<(&str, Option<&str>), u32> = BTreeMap::new();
@@ -124,6 +163,8 @@ pub struct NetworkInputs {
     pub gateways: Shared<NetworkGateways>,
     /// The client's network, or "".
     pub network: Arc<str>,
+    /// The client's cluster, which Istio names in a gateway's metadata.
+    pub cluster_id: Arc<str>,
     /// Whether it reaches IPv4 addresses.
     pub has_ipv4: bool,
     /// Whether it reaches IPv6 addresses.
@@ -184,11 +225,13 @@ impl NetworkInputs {
                 (LABEL_NETWORK.to_owned(), gateway.network.to_string()),
                 (LABEL_CLUSTER.to_owned(), gateway.cluster_id.to_string()),
             ]
-            .into();
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
             members.push(Member {
                 workload: None,
                 labels: Cow::Owned(labels),
-                endpoint: build_gateway_endpoint(gateway, weight.max(1)),
+                endpoint: build_gateway_endpoint(gateway, &self.cluster_id, weight.max(1)),
             });
         }
         LocalityGroup {
