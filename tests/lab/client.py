@@ -53,10 +53,12 @@ class Tls:
     Attributes:
         server_name: What it sends as SNI, and wants to see in the certificate.
         ca_file: Whose certificates it trusts.
+        own_file: Its own certificate and key; "" if it shows none.
     """
 
     server_name: str
     ca_file: str
+    own_file: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ def _connect_tls(request: Request, tls: Tls) -> ssl.SSLSocket:
     plain = socket.create_connection((request.ip, request.port), TIMEOUT_SECONDS)
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.own_file:
+            context.load_cert_chain(tls.own_file)
         return context.wrap_socket(plain, server_hostname=tls.server_name)
     except BaseException:
         plain.close()

@@ -129,11 +129,12 @@ class Authority:
         """Return the certificate that its certificates are verified by."""
         return str(self.directory / "ca.crt")
 
-    def issue(self, host: str) -> tuple[str, str, str]:
-        """Make a certificate for a host; return the files of certificate, key and both."""
+    def issue(self, host: str, *more: str) -> tuple[str, str, str]:
+        """Make a certificate for a host and more names; return the files of certificate, key and both."""
+        names = ",".join(f"DNS:{name}" for name in (host, *more))
         signed_by = ("-x509", "-CA", "ca.crt", "-CAkey", "ca.key")
         files = ("-keyout", f"{host}.key", "-out", f"{host}.crt", "-subj", f"/CN={host}")
-        extensions = ("-addext", f"subjectAltName=DNS:{host}")
+        extensions = ("-addext", f"subjectAltName={names}")
         self._run(*signed_by, *files, *extensions, "-addext", "basicConstraints=critical,CA:FALSE")
         both, key, certificate = (self.directory / f"{host}.{end}" for end in ("pem", "key", "crt"))
         both.write_text(certificate.read_text() + key.read_text())

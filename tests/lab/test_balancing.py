@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ def plan() -> Plan:
         "tcp": {"maxConnections": 1},
         "http": {"http1MaxPendingRequests": 1},
     }
+    spread = {"distribute": [{"from": "here/near/*", "to": {"here/near/*": 80, "here/far/*": 20}}]}
     cookie = {"name": COOKIE, "path": "/", "ttl": "600s"}
     rules = {
         "by-header": balanced("by-header", loadBalancer=hashed(httpHeaderName="x-user")),
@@ -53,6 +55,8 @@ def plan() -> Plan:
         "by-query": balanced("by-query", loadBalancer=hashed(httpQueryParameterName="user")),
         "ejecting": balanced("ejecting", loadBalancer=everywhere, outlierDetection=OUTLIERS),
         "narrow": balanced("narrow", connectionPool=narrow),
+        "in-turn": balanced("in-turn", loadBalancer=everywhere | {"simple": "ROUND_ROBIN"}),
+        "spread": balanced("spread", loadBalancer={"localityLbSetting": spread}),
         "zoned": balanced("zoned", outlierDetection=OUTLIERS),
     }
     services = tuple(
@@ -119,6 +123,21 @@ def test_a_cookie_holds_to_the_pod(stage: PlannedStage) -> None:
         assert not any("set-cookie" in reply.headers for reply in again)
         seen.add(first.pod)
     assert seen == ALL
+
+
+def test_pods_take_turns(stage: PlannedStage) -> None:
+    """ROUND_ROBIN: requests one after the other go to one pod after the other."""
+    pods = [stage.get("in-turn").pod for _ in range(12)]
+    assert pods[:3] * 4 == pods
+    assert set(pods) == ALL
+
+
+def test_zones_get_what_they_are_given(stage: PlannedStage) -> None:
+    """With `distribute` each zone gets its share, within 4.5 standard deviations."""
+    n_requests = 300
+    n_by_pod = Counter(reply.pod for reply in stage.get_many("spread", n_requests))
+    assert set(n_by_pod) == ALL
+    assert abs(n_by_pod[FAR] - 0.2 * n_requests) <= 4.5 * math.sqrt(n_requests * 0.2 * 0.8)
 
 
 def test_a_failing_pod_is_ejected_and_comes_back(stage: PlannedStage) -> None:

@@ -48,10 +48,19 @@ def gateway(authority: Authority) -> list[dict[str, Any]]:
             for color in SHOPS
             for certificate, key, _ in [authority.issue(f"{color}.lab")]
         ),
+        mutual(authority),
         server("tls", 15443, "TLS", [f"{vault}.lab" for vault in VAULTS], mode="PASSTHROUGH"),
         server("tcp", 9000, "TCP", ["*"]),
     ]
     return [meshes.rule("Gateway", "ingress", {"selector": SELECTED, "servers": servers})]
+
+
+def mutual(authority: Authority) -> dict[str, Any]:
+    """Return a server that wants to know its clients."""
+    certificate, key, _ = authority.issue("known.lab")
+    files = {"serverCertificate": certificate, "privateKey": key}
+    files["caCertificates"] = authority.ca_file
+    return server("https-known", 443, "HTTPS", ["known.lab"], mode="MUTUAL", **files)
 
 
 def bound(name: str, hosts: list[str], **rules: Any) -> dict[str, Any]:
@@ -74,6 +83,7 @@ def bound_rules() -> list[dict[str, Any]]:
         bound("shop", ["shop.lab"], http=[{"route": to("blue", 80)}]),
         bound("wild", ["*.wild.lab"], http=[{"route": to("green", 80)}]),
         *(bound(color, [f"{color}.lab"], http=[{"route": to(color, 80)}]) for color in SHOPS),
+        bound("known", ["known.lab"], http=[{"route": to("blue", 80)}]),
         bound("vaults", [f"{vault}.lab" for vault in VAULTS], tls=by_sni),
         bound(
             "ledger",
@@ -92,7 +102,10 @@ def kubernetes(kind: str, name: str, spec: dict[str, Any], namespace: str) -> di
 
 def gateway_api() -> list[dict[str, Any]]:
     """Return a Gateway of Kubernetes and a route of it."""
-    listener = {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "*.route.lab"}
+    listeners = [
+        {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "*.route.lab"},
+        {"name": "tls", "port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough"}},
+    ]
     rules = [
         {
             "matches": [{"path": {"type": "PathPrefix", "value": "/blue"}}],
@@ -139,11 +152,19 @@ def gateway_api() -> list[dict[str, Any]]:
         kubernetes(
             "Gateway",
             "edge",
-            {"gatewayClassName": "istio", "listeners": [listener]},
+            {"gatewayClassName": "istio", "listeners": listeners},
             meshes.NAMESPACE,
         ),
         kubernetes("HTTPRoute", "shop", route, meshes.NAMESPACE),
+        *(kubernetes("TLSRoute", vault, tls_route(vault), meshes.NAMESPACE) for vault in VAULTS),
     ]
+
+
+def tls_route(vault: str) -> dict[str, Any]:
+    """Return a route that passes the TLS of one host through."""
+    rule = {"backendRefs": [{"name": vault, "port": 443}]}
+    parent = {"name": "edge", "sectionName": "tls"}
+    return {"parentRefs": [parent], "hostnames": [f"{vault}.lab"], "rules": [rule]}
 
 
 def plan(authority: Authority) -> Plan:
@@ -174,7 +195,7 @@ def plan(authority: Authority) -> Plan:
         services=(
             meshes.Service("ingress", "10.96.0.10", ports[0], more_ports=ports[1:]),
             # Gateways of the class have services named after both.
-            meshes.Service("edge-istio", "10.96.0.20", ports[0], "edge"),
+            meshes.Service("edge-istio", "10.96.0.20", ports[0], "edge", (ports[2],)),
             meshes.Service("blue", "10.96.0.30", meshes.HTTP),
             meshes.Service("green", "10.96.0.40", meshes.HTTP),
             meshes.Service("ledger", "10.96.0.50", ports[3]),
@@ -260,6 +281,25 @@ def test_a_gateway_has_no_certificate_for_others(stage: PlannedStage, authority:
     assert stage.ask(by_tls("green.lab", 8443, authority, sni="blue.lab")).status == 404
 
 
+def test_a_gateway_knows_its_clients(stage: PlannedStage, authority: Authority) -> None:
+    """With MUTUAL only who shows a certificate of the authority comes in."""
+    *_, own_file = authority.issue("client.lab")
+    with Authority.made() as stranger:
+        *_, strange_file = stranger.issue("client.lab")
+        statuses = [
+            stage.ask(
+                client.Request(
+                    "known.lab",
+                    ip=INGRESS,
+                    port=8443,
+                    tls=client.Tls("known.lab", authority.ca_file, file),
+                )
+            ).status
+            for file in (own_file, strange_file, "")
+        ]
+    assert statuses == [200, 0, 0]
+
+
 @pytest.mark.parametrize("vault", VAULTS)
 def test_sni_passes_through(stage: PlannedStage, authority: Authority, vault: str) -> None:
     """With PASSTHROUGH the TLS of the client ends at the server that SNI names, not at the gateway."""
@@ -275,6 +315,16 @@ def test_unknown_sni_does_not_pass(stage: PlannedStage, authority: Authority) ->
 def test_tcp_passes(stage: PlannedStage) -> None:
     """A TCP server of a gateway leads to the service of its rule, which speaks first."""
     assert set(stage.talk_many(INGRESS, 9000, 10)) == {("ledger-1", "hello")}
+
+
+@pytest.mark.parametrize("vault", VAULTS)
+def test_a_tls_route_passes_through(stage: PlannedStage, authority: Authority, vault: str) -> None:
+    """TLSRoute: the name that SNI has chooses the backend, where TLS ends."""
+    request = client.Request(
+        f"{vault}.lab", ip=EDGE, port=15443, tls=client.Tls(f"{vault}.lab", authority.ca_file)
+    )
+    reply = stage.ask(request)
+    assert (reply.status, reply.pod, reply.told["is_tls"]) == (200, vault, True)
 
 
 def test_an_http_route_matches_and_rewrites(stage: PlannedStage) -> None:

@@ -35,6 +35,7 @@ def entry(name: str, resolution: str, **fields: Any) -> dict[str, Any]:
 def entries() -> list[dict[str, Any]]:
     """Return entries of each resolution."""
     tcp = [{"number": 9000, "name": "tcp", "protocol": "TCP"}]
+    tls = [{"number": 443, "name": "tls", "protocol": "TLS", "targetPort": 8443}]
     wild = {"hosts": ["*.wild.out"]}
     return [
         entry("static", "STATIC", endpoints=[{"address": FIRST}, {"address": SECOND}]),
@@ -43,6 +44,7 @@ def entries() -> list[dict[str, Any]]:
         entry("alias", "DNS", endpoints=[{"address": "real.out", "ports": {"http": 8080}}]),
         entry("ring", "DNS_ROUND_ROBIN", endpoints=[{"address": "real.out"}]),
         entry("lost", "DNS", endpoints=[{"address": "nobody.out"}]),
+        entry("sealed", "STATIC", ports=tls, endpoints=[{"address": SECURE}]),
         entry("wild", "NONE", **wild),
         entry("tcp", "STATIC", addresses=[TCP_ADDRESS], ports=tcp, endpoints=[{"address": FIRST}]),
     ]
@@ -87,7 +89,7 @@ def through_egress() -> list[dict[str, Any]]:
 
 def plan(authority: Authority, stranger: Authority) -> Plan:
     """Return the mesh: a sidecar that may reach only what is known, an egress gateway, and two servers outside."""
-    *_, both = authority.issue("secure.out")
+    *_, both = authority.issue("secure.out", "sealed.out")
     bare = functools.partial(meshes.Pod, app="", proxy="", workload=("http", "80", "8080"))
     table = tuple(f"{name}={ip}" for name, ip in NAMES.items())
     closed = {
@@ -119,11 +121,17 @@ def plan(authority: Authority, stranger: Authority) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[PlannedStage]:
+def authority() -> Iterator[Authority]:
+    """Make the authority that is trusted."""
+    with Authority.made() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stage(authority: Authority) -> Iterator[PlannedStage]:
     """Start the mesh, once."""
     network.require()
     with (
-        Authority.made() as authority,
         Authority.made() as stranger,
         PlannedStage(plan(authority, stranger)) as made,
     ):
@@ -200,6 +208,20 @@ def test_the_sidecar_begins_tls(stage: PlannedStage) -> None:
     """SIMPLE: the application speaks plain HTTP, the server gets TLS with the rule's SNI."""
     told = ask(stage, "secure.out").told
     assert (told["pod"], told["is_tls"], told["server_name"]) == ("secure", True, "secure.out")
+
+
+def test_the_name_in_tls_chooses_the_entry(stage: PlannedStage, authority: Authority) -> None:
+    """TLS of the application's own comes to the entry that SNI names, and ends there; other names are refused."""
+    replies = [
+        stage.ask(
+            client.Request(
+                "sealed.out", ip=NOWHERE, port=443, tls=client.Tls(name, authority.ca_file)
+            )
+        )
+        for name in ("sealed.out", "unknown.out")
+    ]
+    assert [reply.status for reply in replies] == [200, 0]
+    assert (replies[0].pod, replies[0].told["server_name"]) == ("secure", "sealed.out")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,46 @@ def weighed() -> list[dict[str, Any]]:
     return [meshes.rule("VirtualService", "ledger", spec), *meshes.subsets("ledger")]
 
 
+def delegated() -> list[dict[str, Any]]:
+    """Return a rule that leaves a part of its paths to another."""
+    root = {
+        "hosts": ["delegated"],
+        "http": [
+            {"match": [{"uri": {"prefix": "/part"}}], "delegate": {"name": "part"}},
+            {"route": [{"destination": {"host": "shadow"}}]},
+        ],
+    }
+    part = [
+        {"match": [{"uri": {"prefix": "/part/one"}}], "directResponse": {"status": 201}},
+        {"match": [{"uri": {"prefix": "/else"}}], "directResponse": {"status": 202}},
+        {"route": [{"destination": {"host": "matched"}}]},
+    ]
+    return [
+        meshes.rule("VirtualService", "delegated", root),
+        meshes.rule("VirtualService", "part", {"http": part}),
+    ]
+
+
+def attached() -> list[dict[str, Any]]:
+    """Return an HTTPRoute of the Gateway API that is attached to a service."""
+    parent = {"group": "", "kind": "Service", "name": "attached", "port": 80}
+    rules = [
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/shadow"}}],
+            "backendRefs": [{"name": "shadow", "port": 80}],
+        },
+        {"backendRefs": [{"name": "attached", "port": 80}]},
+    ]
+    return [
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "attached", "namespace": meshes.NAMESPACE},
+            "spec": {"parentRefs": [parent], "rules": rules},
+        }
+    ]
+
+
 def plan() -> Plan:
     """Return the mesh: one sidecar, and servers without."""
     tcp = meshes.Port("tcp", 9000, 9000)
@@ -117,6 +157,8 @@ def plan() -> Plan:
             meshes.Service("mirrored", "10.96.0.30", meshes.HTTP, "server"),
             meshes.Service("shadow", "10.96.0.40", meshes.HTTP),
             meshes.Service("shared", "10.96.0.50", meshes.HTTP, "server"),
+            meshes.Service("delegated", "10.96.0.70", meshes.HTTP, "server"),
+            meshes.Service("attached", "10.96.0.80", meshes.HTTP, "server"),
             meshes.Service("ledger", "10.96.0.60", tcp),
             meshes.Service("store", "None", tcp),
         ),
@@ -125,6 +167,8 @@ def plan() -> Plan:
             "mirrored": mirrored(),
             "shared": shared(),
             "ledger": weighed(),
+            "delegated": delegated(),
+            "attached": attached(),
         },
     )
 
@@ -134,7 +178,7 @@ def stage() -> Iterator[PlannedStage]:
     """Start the mesh, once."""
     network.require()
     with PlannedStage(plan()) as made:
-        for host in ("matched", "mirrored", "shared"):
+        for host in ("matched", "mirrored", "shared", "delegated", "attached"):
             made.wait_for(host)
         yield made
 
@@ -245,6 +289,28 @@ def test_an_answer_names_the_allowed_origin(
     expected = (ORIGIN, "x-shown") if is_allowed else (None, None)
     names = ("access-control-allow-origin", "access-control-expose-headers")
     assert tuple(reply.headers.get(name) for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "pod"),
+    [
+        ("/", 200, "shadow-1"),
+        ("/part", 200, "server-1"),
+        ("/part/one/more", 201, ""),
+        ("/else", 200, "shadow-1"),
+    ],
+)
+def test_a_delegate_rules_its_part(stage: PlannedStage, path: str, status: int, pod: str) -> None:
+    """What the root leaves to a delegate is ruled by it, as far as both match; the rest is the root's."""
+    reply = stage.get("delegated", path)
+    assert (reply.status, reply.pod if reply.body else "") == (status, pod)
+
+
+@pytest.mark.parametrize(("path", "pod"), [("/shadow/page", "shadow-1"), ("/", "server-1")])
+def test_an_http_route_rules_a_service(stage: PlannedStage, path: str, pod: str) -> None:
+    """An HTTPRoute whose parent is a service rules what the mesh sends to that service."""
+    reply = stage.get("attached", path)
+    assert (reply.status, reply.pod) == (200, pod)
 
 
 def test_weights_share_the_connections(stage: PlannedStage) -> None:
