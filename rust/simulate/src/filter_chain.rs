@@ -164,12 +164,11 @@ fn rejection(criterion: &str, score: Specificity, wanted: &str) -> String {
     }
 }
 
-/// A chain's name; those without one by their place.
+/// A chain's place and name; names need not be unique.
 fn chain_name(chain: &FilterChain, at: usize) -> String {
-    if chain.name.is_empty() {
-        format!("filter chain {at}")
-    } else {
-        chain.name.clone()
+    match chain.name.as_str() {
+        "" => format!("chain {at}"),
+        name => format!("chain {at} ({name})"),
     }
 }
 

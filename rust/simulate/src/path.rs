@@ -16,6 +16,10 @@ pub(crate) fn split_query(path: &str) -> (&str, &str) {
 
 /// The path with its query after normalisation.
 pub(crate) fn normalize(manager: &HttpConnectionManager, whole: &str) -> Result<String, End> {
+    if whole.contains('#') {
+        // RFC 9112, 3.2: a fragment is the client's own.
+        return Err(failed(400, "the path has a fragment"));
+    }
     let (path, query) = split_query(whole);
     let mut path = path.to_owned();
     let is_escaped = ["%2f", "%2F", "%5c", "%5C"]
@@ -36,7 +40,7 @@ pub(crate) fn normalize(manager: &HttpConnectionManager, whole: &str) -> Result<
         }
     }
     if manager.normalize_path == Some(true) {
-        path = without_dots(&path.replace('\\', "/"));
+        path = without_dots(&canonical(&path));
     }
     if manager.merge_slashes {
         while path.contains("//") {
@@ -72,6 +76,41 @@ fn unescape(path: &str) -> String {
         .replace("%5C", "\\")
 }
 
+/// As Envoy's URL parser (Chromium's) writes a path: unreserved characters plain, others that are no URL's escaped.
+fn canonical(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        let escaped = match (byte, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high * 16 + low),
+            _ => None,
+        };
+        match (escaped, byte) {
+            (Some(plain), _) if is_unreserved(plain) => {
+                out.push(char::from(plain));
+                rest = &rest[2..];
+            }
+            (None, b'\\') => out.push('/'),
+            (None, b' ' | b'"' | b'<' | b'>' | b'`' | b'{' | b'}' | 0..=31 | 127..) => {
+                out.extend(format!("%{byte:02X}").chars());
+            }
+            _ => out.push(char::from(*byte)),
+        }
+    }
+    out
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
 /// Dot segments removed (RFC 3986, 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
@@ -79,8 +118,8 @@ fn without_dots(path: &str) -> String {
     let last = segments.len().saturating_sub(1);
     for (at, segment) in segments.iter().enumerate() {
         match *segment {
-            "." | "%2e" | "%2E" if at == last => kept.push(""),
-            "." | "%2e" | "%2E" => {}
+            "." if at == last => kept.push(""),
+            "." => {}
             ".." => {
                 kept.pop();
                 if at == last {
@@ -110,10 +149,11 @@ mod tests {
             ("/a/../b?c=/../d", "/b?c=/../d"),
             ("/a/./b//c/..", "/a/b/"),
             ("/../a", "/a"),
-            ("/a#f", "/a"),
+            ("/%61/%2e%2E/%7e{", "/~%7B"),
         ] {
             assert_eq!(normalize(&manager, given).unwrap(), made);
         }
+        assert!(normalize(&manager, "/a#f").is_err());
         assert_eq!(
             normalize(&HttpConnectionManager::default(), "/a//../b").unwrap(),
             "/a//../b"

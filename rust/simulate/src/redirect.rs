@@ -67,8 +67,12 @@ fn path(action: &RedirectAction, matched: Option<&RouteMatch>, whole: &str) -> S
     let (path, query) = split_query(whole);
     let query = if action.strip_query { "" } else { query };
     match &action.path_rewrite_specifier {
-        Some(PathRewriteSpecifier::PathRedirect(to)) if to.contains('?') => to.clone(),
-        Some(PathRewriteSpecifier::PathRedirect(to)) if !to.is_empty() => with_query(to, query),
+        Some(PathRewriteSpecifier::PathRedirect(to)) if !to.is_empty() => {
+            let slash = if to.starts_with('/') { "" } else { "/" };
+            // A query of its own goes before the request's.
+            let query = if to.contains('?') { "" } else { query };
+            with_query(&format!("{slash}{to}"), query)
+        }
         Some(PathRewriteSpecifier::PrefixRewrite(by)) if !by.is_empty() => {
             with_query(&rewrite::replace_prefix(path, matched, by), query)
         }
