@@ -47,6 +47,11 @@ impl ServiceKey {
             namespace: service.namespace.clone(),
         }
     }
+
+    /// Whether it names that service.
+    pub(crate) fn is_of(&self, service: &Service) -> bool {
+        self.hostname == service.hostname && self.namespace == service.namespace
+    }
 }
 
 /// What is known of the workload at an address.

@@ -4,7 +4,7 @@
 
 use navarch_model::{Proxy, Registry, Service, ServicePort, Shared, is_selected};
 
-use crate::MeshSnapshot;
+use crate::{MeshSnapshot, ServiceKey};
 
 /// A service port that a workload serves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +21,13 @@ impl MeshSnapshot {
     /// What a proxy's workload serves: by age of the service, then as the service lists its ports.
     pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
         let labels = self.proxy_labels(proxy);
+        // Found once by address: few of the thousands of services below.
+        let served: Vec<&ServiceKey> = proxy
+            .ip_addresses
+            .iter()
+            .filter_map(|ip| self.services_by_address.get(ip))
+            .flatten()
+            .collect();
         let mut targets = Vec::new();
         for service in self.services() {
             if service.registry == Registry::Kubernetes
@@ -29,7 +36,7 @@ impl MeshSnapshot {
                 && is_selected(&service.selector, &labels)
             {
                 self.add_selected(proxy, service, &mut targets);
-            } else if self.is_served_at(proxy, service) {
+            } else if served.iter().any(|key| key.is_of(service)) {
                 self.add_by_address(proxy, service, &mut targets);
             }
         }
@@ -56,15 +63,6 @@ impl MeshSnapshot {
                 });
             }
         }
-    }
-
-    fn is_served_at(&self, proxy: &Proxy, service: &Service) -> bool {
-        let key = crate::ServiceKey::of(service);
-        proxy.ip_addresses.iter().any(|ip| {
-            self.services_by_address
-                .get(ip)
-                .is_some_and(|services| services.contains(&key))
-        })
     }
 
     fn add_by_address(
