@@ -12,7 +12,7 @@ from navarch.feedback import reporter
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
 from navarch.runtime import supervisor
-from navarch.sources.file import locate, mesh_config, source
+from navarch.sources.file import locate, mesh_settings, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +37,12 @@ class App:
         self._told = told
         self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
         self._sources: list[base.Source] = [source.FileSource(told.config_dirs, reader.catalog())]
-        if told.mesh_config is not None:
-            self._sources.append(mesh_config.MeshConfigSource(told.mesh_config))
+        for subject, path in (
+            (mesh_settings.MESH_CONFIG, told.mesh_config),
+            (mesh_settings.MESH_NETWORKS, told.mesh_networks),
+        ):
+            if path is not None:
+                self._sources.append(mesh_settings.MeshSettingsSource(subject, path))
         names = [each.name for each in self._sources]
         merged = merger.Merger(
             reader.read_object, names, [reader.default_mesh_config()], reader.WITHOUT_EFFECT

@@ -63,6 +63,12 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     help="File of the MeshConfig, watched.",
 )
 @click.option(
+    "--mesh-networks",
+    type=_PATH,
+    envvar="NAVARCH_MESH_NETWORKS",
+    help="File of the MeshNetworks, watched.",
+)
+@click.option(
     "--grpc-address",
     default="127.0.0.1:15010",
     show_default=True,
@@ -145,11 +151,18 @@ _inputs = click.option(
 _mesh_config = click.option(
     "--mesh-config", type=_EXISTING, envvar="NAVARCH_MESH_CONFIG", help="File of the MeshConfig."
 )
+_mesh_networks = click.option(
+    "--mesh-networks",
+    type=_EXISTING,
+    envvar="NAVARCH_MESH_NETWORKS",
+    help="File of the MeshNetworks.",
+)
 
 
 @navarch_command.command()
 @_inputs
 @_mesh_config
+@_mesh_networks
 @click.option("--node", type=_EXISTING, help="Envoy's node (or a bootstrap that has it).")
 @click.option("-o", "--output", type=_FORMAT, default="json", show_default=True)
 @click.option("--cases", type=_EXISTING, help="Directory of cases, in place of -f and --node.")
@@ -157,6 +170,7 @@ _mesh_config = click.option(
 def translate(  # noqa: PLR0917  click passes each by its name
     paths: tuple[Path, ...],
     mesh_config: Path | None,
+    mesh_networks: Path | None,
     node: Path | None,
     output: str,
     cases: Path | None,
@@ -170,7 +184,7 @@ def translate(  # noqa: PLR0917  click passes each by its name
         raise click.UsageError("--cases and --out go together")
     if not paths or node is None:
         raise click.UsageError("give -f INPUT and --node NODE, or --cases DIR and --out OUT")
-    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    mesh = offline.Mesh(offline.Input(paths, mesh_config, mesh_networks))
     _print_faults(mesh.diagnostics)
     told = offline.read_node(node)
     rendered = offline.render_json(mesh.translate(told))
@@ -210,11 +224,12 @@ def _format(value: object, output: str) -> str:
 @navarch_command.command()
 @_inputs
 @_mesh_config
-def validate(paths: tuple[Path, ...], mesh_config: Path | None) -> None:
+@_mesh_networks
+def validate(paths: tuple[Path, ...], mesh_config: Path | None, mesh_networks: Path | None) -> None:
     """Check files of objects; name every fault, and exit with 1 if there is one."""
     if not paths:
         raise click.UsageError("give -f INPUT")
-    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    mesh = offline.Mesh(offline.Input(paths, mesh_config, mesh_networks))
     faults = dict.fromkeys([*mesh.diagnostics, *mesh.check_translation()])
     for fault in faults:
         click.echo(_line(fault))
@@ -246,6 +261,7 @@ def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) ->
 @navarch_command.command()
 @_inputs
 @_mesh_config
+@_mesh_networks
 @click.option("--node", type=_EXISTING, help="Envoy's node of the proxy, in place of --from.")
 @click.option("--from", "workload", help="NAMESPACE/NAME of the Pod or WorkloadEntry that asks.")
 @click.option("--stock", "is_stock", is_flag=True, help="--from has upstream's Envoy, not Istio's.")
@@ -268,7 +284,12 @@ def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) ->
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
-def simulate(paths: tuple[Path, ...], mesh_config: Path | None, **flags: Any) -> None:  # noqa: ANN401
+def simulate(
+    paths: tuple[Path, ...],
+    mesh_config: Path | None,
+    mesh_networks: Path | None,
+    **flags: Any,  # noqa: ANN401
+) -> None:
     """Tell where a request lands and why; exit with 1 if no endpoint gets it."""
     if not paths or bool(flags["node"]) == bool(flags["workload"]):
         raise click.UsageError("give -f INPUT, and either --from NAMESPACE/NAME or --node NODE")
@@ -279,7 +300,7 @@ def simulate(paths: tuple[Path, ...], mesh_config: Path | None, **flags: Any) ->
         url=flags["url"] or f"tcp://{flags['tcp']}", **{name: flags[name] for name in names}
     )
     request = simulation.build_request(described)
-    mesh = offline.Mesh(offline.Input(paths, mesh_config))
+    mesh = offline.Mesh(offline.Input(paths, mesh_config, mesh_networks))
     _print_faults(mesh.diagnostics)
     simulator = simulation.Simulator(mesh.core, mesh.objects)
     is_stock = flags["is_stock"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from navarch import core, errors, records
 from navarch.ingest import merger, reader
-from navarch.sources.file import files, locate, mesh_config, source, yaml_reader
+from navarch.sources.file import files, locate, mesh_settings, source, yaml_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,10 +21,19 @@ _MAX_NODES: Final = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """What is read: files or directories of objects, and the file of the mesh configuration."""
+    """What is read: files or directories of objects, and the files of the mesh's configuration and networks."""
 
     paths: tuple[Path, ...]
     mesh_config: Path | None = None
+    mesh_networks: Path | None = None
+
+    def settings(self) -> dict[mesh_settings.Subject, Path]:
+        """Return the files of settings that are given."""
+        files = {
+            mesh_settings.MESH_CONFIG: self.mesh_config,
+            mesh_settings.MESH_NETWORKS: self.mesh_networks,
+        }
+        return {subject: path for subject, path in files.items() if path is not None}
 
 
 class Mesh:
@@ -48,13 +57,13 @@ class Mesh:
         source.FileSource(given.paths, reader.catalog()).read_once(collected)
         merged = merger.Merger(
             reader.read_object,
-            ["file", "mesh-config"],
+            ["file", *(subject.source for subject in given.settings())],
             [reader.default_mesh_config()],
             reader.WITHOUT_EFFECT,
         )
         changes = merged.start()
-        if given.mesh_config is not None:
-            collected.read_mesh_config(given.mesh_config)
+        for subject, path in given.settings().items():
+            collected.read_settings(subject, path)
         for origin, event in collected.events:
             changes += merged.take(origin, event)
         latest = {change.key: change for change in changes}
@@ -68,8 +77,9 @@ class Mesh:
 
     @property
     def n_objects(self) -> int:
-        """How many objects are in force, the mesh configuration not counted."""
-        return self._merged.n_in_force() - 1
+        """How many objects are in force, settings of the whole mesh not counted."""
+        settings = {mesh_settings.MESH_CONFIG.key, mesh_settings.MESH_NETWORKS.key}
+        return len(set(self._merged.keys()) - settings)
 
     def objects(self, kind: str) -> list[dict[str, Any]]:
         """Return the objects of a kind that are in force, in Kubernetes form."""
@@ -138,17 +148,15 @@ class _Collected:
     def report(self, source: str, subject: str, diagnostics: Sequence[records.Diagnostic]) -> None:  # noqa: ARG002
         self._reports[subject] = tuple(diagnostics)
 
-    def read_mesh_config(self, path: Path) -> None:
-        """Read the mesh configuration; one that can't be read is reported, and the defaults hold."""
+    def read_settings(self, subject: mesh_settings.Subject, path: Path) -> None:
+        """Read a file of settings; one that can't be read is reported, and the defaults hold."""
         try:
-            body = mesh_config.read_body(path)
+            made = mesh_settings.read_object(subject, path)
         except errors.CrdError as error:
             self._reports[str(path)] = error.diagnostics
             return
-        origin = records.Origin("mesh-config", str(path), 1)
-        made = records.RawObject(mesh_config.KEY, body, origin)
         event = records.SourceEvent(records.EventType.APPLY, made.key, made)
-        self.events.append(("mesh-config", event))
+        self.events.append((subject.source, event))
 
 
 def read_node(path: Path) -> dict[str, Any]:

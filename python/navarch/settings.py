@@ -63,6 +63,7 @@ class Settings:
     Attributes:
         config_dirs: Directories (or files) of objects, at least one.
         mesh_config: The file of the mesh configuration; None takes every default.
+        mesh_networks: The file of the mesh's networks; None for none but what labels tell.
         grpc_address: Where ADS is served, in plaintext.
         http_address: Where readiness, metrics and debugging are served.
         domain_suffix: The cluster's DNS domain.
@@ -73,6 +74,7 @@ class Settings:
 
     config_dirs: tuple[Path, ...]
     mesh_config: Path | None = None
+    mesh_networks: Path | None = None
     grpc_address: Address = Address("127.0.0.1", 15010)
     http_address: Address = Address("127.0.0.1", 8080)
     domain_suffix: str = "cluster.local"
@@ -86,5 +88,7 @@ class Settings:
         for path in self.config_dirs:
             if not path.exists():
                 raise errors.SettingsError(f"--config-dir {path} does not exist")
-        if self.mesh_config is not None and not self.mesh_config.is_file():
-            raise errors.SettingsError(f"--mesh-config {self.mesh_config} is no file")
+        files = {"--mesh-config": self.mesh_config, "--mesh-networks": self.mesh_networks}
+        for flag, file in files.items():
+            if file is not None and not file.is_file():
+                raise errors.SettingsError(f"{flag} {file} is no file")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from navarch.crds import mesh_config, registry
+from navarch.crds import mesh_config, mesh_networks, registry
 from navarch.ingest import batcher, reader
 from navarch.sources import base
-from navarch.sources.file import mesh_config as mesh_config_file
+from navarch.sources.file import mesh_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,8 @@ def test_every_kind_is_the_cores_or_known_to_have_no_effect() -> None:
     text = (ROOT / "rust" / "model" / "src" / "key.rs").read_text()
     (block,) = re.findall(r"^kinds! \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
     core = set(re.findall(r"^    (\w+),$", block, re.MULTILINE))
-    assert core - {mesh_config.KEY.kind} == registry.KINDS.keys() - reader.WITHOUT_EFFECT
+    settings = {mesh_config.KEY.kind, mesh_networks.KEY.kind}
+    assert core - settings == registry.KINDS.keys() - reader.WITHOUT_EFFECT
 
 
 def test_the_lane_of_endpoints_is_of_known_kinds() -> None:
@@ -33,5 +34,6 @@ def test_every_group_of_the_mesh_has_a_kind() -> None:
     assert {kind.group for kind in registry.KINDS.values()} >= base.MESH_GROUPS
 
 
-def test_a_mesh_configuration_has_one_key() -> None:
-    assert mesh_config_file.KEY == mesh_config.KEY
+def test_settings_of_the_mesh_have_one_key() -> None:
+    assert mesh_settings.MESH_CONFIG.key == mesh_config.KEY
+    assert mesh_settings.MESH_NETWORKS.key == mesh_networks.KEY

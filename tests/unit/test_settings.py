@@ -36,3 +36,5 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         settings.Settings(config_dirs=())
     with pytest.raises(errors.SettingsError, match="--mesh-config"):
         settings.Settings(config_dirs=(tmp_path,), mesh_config=Path("/nonexistent"))
+    with pytest.raises(errors.SettingsError, match="--mesh-networks"):
+        settings.Settings(config_dirs=(tmp_path,), mesh_networks=tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from navarch import records
-from navarch.crds import mesh_config, registry
+from navarch.crds import mesh_config, mesh_networks, registry
 from navarch.sources import base
 
 WITHOUT_EFFECT: Final = frozenset(
@@ -24,13 +24,16 @@ WITHOUT_EFFECT: Final = frozenset(
 
 
 def read_object(raw: records.RawObject) -> records.Record:
-    """Check an object, or a mesh configuration.
+    """Check an object, or settings of the whole mesh.
 
     Raises:
         errors.CrdError: The object is not valid; it has every fault.
     """
     if raw.key == mesh_config.KEY:
         payload = mesh_config.read_mesh_config(raw.body, raw.origin)
+        return records.Record(raw.key, payload, raw.origin)
+    if raw.key == mesh_networks.KEY:
+        payload = mesh_networks.read_mesh_networks(raw.body, raw.origin)
         return records.Record(raw.key, payload, raw.origin)
     return registry.read(raw)
 

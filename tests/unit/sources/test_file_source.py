@@ -11,7 +11,7 @@ import pytest
 
 from navarch import errors, records
 from navarch.ingest import reader
-from navarch.sources.file import mesh_config, source
+from navarch.sources.file import mesh_settings, source
 from tests import fakes
 
 if TYPE_CHECKING:
@@ -240,23 +240,27 @@ def test_a_missing_root_is_a_source_error(tmp_path: Path) -> None:
         made.read_once(fakes.Recorder())
 
 
-def test_the_mesh_configuration_is_watched_and_survives_a_broken_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("subject", [mesh_settings.MESH_CONFIG, mesh_settings.MESH_NETWORKS])
+def test_settings_of_the_mesh_are_watched_and_survive_a_broken_file(
+    tmp_path: Path, subject: mesh_settings.Subject
+) -> None:
     path = tmp_path / "mesh.yaml"
-    path.write_text("trustDomain: a\n")
+    path.write_text("a: a\n")
     sink, stop = fakes.Recorder(), threading.Event()
-    thread = threading.Thread(target=mesh_config.MeshConfigSource(path).run, args=(sink, stop))
+    watched = mesh_settings.MeshSettingsSource(subject, path)
+    thread = threading.Thread(target=watched.run, args=(sink, stop))
     thread.start()
     try:
         sink.wait_for(lambda: sink.n_lists == 1)
-        path.write_text("trustDomain: b\n")
-        sink.wait_for(lambda: sink.objects[mesh_config.KEY].body == {"trustDomain": "b"})
-        path.write_text("trustDomain: [\n")
+        path.write_text("a: b\n")
+        sink.wait_for(lambda: sink.objects[subject.key].body == {"a": "b"})
+        path.write_text("a: [\n")
         sink.wait_for(lambda: sink.codes() == ["invalid-yaml"])
         path.unlink()
         sink.wait_for(lambda: sink.codes() == ["unreadable-file"])
-        assert sink.objects[mesh_config.KEY].body == {"trustDomain": "b"}
+        assert sink.objects[subject.key].body == {"a": "b"}
         path.write_text("")
-        sink.wait_for(lambda: sink.objects[mesh_config.KEY].body == {})
+        sink.wait_for(lambda: sink.objects[subject.key].body == {})
         assert sink.faults() == []
     finally:
         stop.set()

@@ -1,7 +1,8 @@
-"""The file of the mesh configuration as a source of one object."""
+"""Files of settings of the whole mesh, each a source of one object: the mesh configuration and the networks."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from navarch import errors, records
@@ -15,39 +16,62 @@ if TYPE_CHECKING:
 
     from navarch.sources import base
 
-KEY: Final = records.SourceKey("MeshConfig", "", "mesh")
 RESCAN_SECONDS: Final = 10.0
 _MAX_WAIT_SECONDS: Final = 0.5
 
 
-def read_body(path: Path) -> Mapping[str, Any]:
-    """Return the fields of the mesh configuration; an empty file has none.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subject:
+    """What a file of settings holds.
+
+    Attributes:
+        source: The source's name.
+        key: The one object that the file gives.
+        noun: What it is, in messages.
+    """
+
+    source: str
+    key: records.SourceKey
+    noun: str
+
+
+MESH_CONFIG: Final = Subject(
+    "mesh-config", records.SourceKey("MeshConfig", "", "mesh"), "a mesh configuration"
+)
+MESH_NETWORKS: Final = Subject(
+    "mesh-networks", records.SourceKey("MeshNetworks", "", "mesh"), "a file of the mesh's networks"
+)
+
+
+def read_object(subject: Subject, path: Path) -> records.RawObject:
+    """Return the object with the fields that stand at the file's top level; an empty file has none.
 
     Raises:
         errors.CrdError: The file can't be read, or is no mapping.
     """
-    origin = records.Origin("mesh-config", str(path), 1)
+    origin = records.Origin(subject.source, str(path), 1)
     try:
         value = yaml_reader.read_document(files.read_text(path))
     except files.UnreadableFileError as error:
-        fault = records.Diagnostic("unreadable-file", str(error), key=KEY, origin=origin)
+        fault = records.Diagnostic("unreadable-file", str(error), key=subject.key, origin=origin)
         raise errors.CrdError([fault]) from error
     except yaml_reader.UnreadableError as error:
-        where = records.Origin("mesh-config", str(path), error.line + 1)
-        fault = records.Diagnostic("invalid-yaml", error.message, key=KEY, origin=where)
+        where = records.Origin(subject.source, str(path), error.line + 1)
+        fault = records.Diagnostic("invalid-yaml", error.message, key=subject.key, origin=where)
         raise errors.CrdError([fault]) from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        message = "a mesh configuration is a mapping of its fields"
-        raise errors.CrdError([records.Diagnostic("wrong-type", message, key=KEY, origin=origin)])
-    return value
+    body = {} if value is None else value
+    if not isinstance(body, dict):
+        message = f"{subject.noun} is a mapping of its fields"
+        fault = records.Diagnostic("wrong-type", message, key=subject.key, origin=origin)
+        raise errors.CrdError([fault])
+    return records.RawObject(subject.key, body, origin)
 
 
-class MeshConfigSource:
-    """Reads and watches the file of the mesh configuration; a file that can't be read changes nothing."""
+class MeshSettingsSource:
+    """Reads and watches one file of settings; a file that can't be read changes nothing."""
 
-    def __init__(self, path: Path, *, time: clock.Clock | None = None) -> None:
+    def __init__(self, subject: Subject, path: Path, *, time: clock.Clock | None = None) -> None:
+        self._subject = subject
         self._path = path.absolute()
         self._clock = time or clock.SystemClock()
         self._told: Mapping[str, Any] | None = None
@@ -56,7 +80,7 @@ class MeshConfigSource:
     @property
     def name(self) -> str:
         """Return the source's name."""
-        return "mesh-config"
+        return self._subject.source
 
     def run(self, sink: base.Sink, stop: threading.Event) -> None:
         """Tell the file's content, then its changes, until `stop` is set."""
@@ -82,13 +106,12 @@ class MeshConfigSource:
     def _refresh(self, sink: base.Sink) -> None:
         self._signature = files.find_signature(self._path)
         try:
-            body = read_body(self._path)
+            made = read_object(self._subject, self._path)
         except errors.CrdError as error:
             sink.report(self.name, str(self._path), error.diagnostics)
             return
         sink.report(self.name, str(self._path), ())
-        if body == self._told:
+        if made.body == self._told:
             return
-        self._told = body
-        made = records.RawObject(KEY, body, records.Origin(self.name, str(self._path), 1))
-        sink.emit(self.name, [records.SourceEvent(records.EventType.APPLY, KEY, made)])
+        self._told = made.body
+        sink.emit(self.name, [records.SourceEvent(records.EventType.APPLY, made.key, made)])
