@@ -12,8 +12,14 @@ if TYPE_CHECKING:
 
 CLUSTER: Final = "xds-grpc"
 """The name of the static cluster of the control plane; Istio's, so that its tools find it."""
+LOCAL_CLUSTER: Final = "local_cluster"
+"""The name of the static cluster of a proxy's own kind, by which Envoy knows how its zones are peopled."""
 PROXY_TYPES: Final = ("sidecar", "router")
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECTION_MONITOR: Final = "envoy.resource_monitors.global_downstream_max_connections"
+_CONNECTION_LIMIT: Final = (
+    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+)
 _N_CONNECTIONS: Final = 100_000
 # Envoy's own limit of 100 refuses as little as [0-9a-f]{64}; this one is that of Istio's bootstrap.
 _REGEX_PROGRAM_SIZE: Final = 32_768
@@ -83,23 +89,27 @@ def build_bootstrap(plan: Plan) -> dict[str, Any]:
         "grpc_services": [{"envoy_grpc": {"cluster_name": CLUSTER}}],
     }
     source = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
-    return {
+    local = _local_cluster() if _has_self_discovery(plan.node) else None
+    made = {
         "node": build_node(plan.node),
         "admin": {"address": _socket_address(plan.admin)},
         "dynamic_resources": {"ads_config": ads, "cds_config": source, "lds_config": source},
-        "static_resources": {"clusters": [_control_plane(plan.discovery)]},
+        "static_resources": {
+            "clusters": [_control_plane(plan.discovery), *([local] if local else [])]
+        },
+        "overload_manager": {"resource_monitors": [_connection_monitor()]},
         "layered_runtime": {
             "layers": [
                 {
                     "name": "navarch",
-                    "static_layer": {
-                        "overload.global_downstream_max_connections": _N_CONNECTIONS,
-                        "re2.max_program_size.error_level": _REGEX_PROGRAM_SIZE,
-                    },
+                    "static_layer": {"re2.max_program_size.error_level": _REGEX_PROGRAM_SIZE},
                 }
             ]
         },
     }
+    if local:
+        made["cluster_manager"] = {"local_cluster_name": LOCAL_CLUSTER}
+    return made
 
 
 def build_node(node: Node) -> dict[str, Any]:
@@ -190,6 +200,29 @@ def _control_plane(address: settings.Address) -> dict[str, Any]:
             "cluster_name": CLUSTER,
             "endpoints": [{"lb_endpoints": [endpoint]}],
         },
+    }
+
+
+def _connection_monitor() -> dict[str, Any]:
+    """Return the limit of all listeners' connections together, which Envoy asks every edge proxy to have."""
+    limit = {"max_active_downstream_connections": _N_CONNECTIONS}
+    config = {"@type": f"type.googleapis.com/{_CONNECTION_LIMIT}", **limit}
+    return {"name": _CONNECTION_MONITOR, "typed_config": config}
+
+
+def _has_self_discovery(node: Node) -> bool:
+    told = node.metadata.get("ENABLE_SELF_DISCOVERY", False)
+    return node.proxy_type == "sidecar" and str(told).lower() in {"true", "1"}
+
+
+def _local_cluster() -> dict[str, Any]:
+    """Return the cluster of the proxy's own workload: zone-aware balancing wants it, nothing connects to it."""
+    source = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+    return {
+        "name": LOCAL_CLUSTER,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": source},
+        "connect_timeout": "1s",
     }
 
 

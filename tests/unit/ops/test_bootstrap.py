@@ -84,10 +84,34 @@ def test_the_xds_variant_is_chosen(*, is_delta: bool) -> None:
 @pytest.mark.parametrize("discovery", ["127.0.0.1:15010", "[::1]:15010", "navarch.mesh:15010"])
 @pytest.mark.parametrize("is_delta", [True, False])
 def test_envoy_takes_the_bootstrap(tmp_path: Path, discovery: str, *, is_delta: bool) -> None:
-    made = build(NODE, discovery, is_delta=is_delta)
+    assert_taken(tmp_path, build(NODE, discovery, is_delta=is_delta))
+
+
+def assert_taken(tmp_path: Path, made: dict[str, Any]) -> None:
     path = tmp_path / "bootstrap.json"
     path.write_text(json.dumps(made))
     command = [str(ENVOY), "--mode", "validate", "-c", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "deprecated" not in done.stderr.lower()
+
+
+def zone_aware_node() -> bootstrap.Node:
+    return bootstrap.Node(
+        ip="10.1.1.1", pod="web-1", namespace="shop", metadata={"ENABLE_SELF_DISCOVERY": "true"}
+    )
+
+
+def test_a_proxy_that_discovers_itself_has_a_cluster_of_its_kind() -> None:
+    made = build(zone_aware_node())
+    names = [cluster["name"] for cluster in made["static_resources"]["clusters"]]
+    assert names == ["xds-grpc", "local_cluster"]
+    assert made["cluster_manager"] == {"local_cluster_name": "local_cluster"}
+    plain = build(NODE)
+    assert "cluster_manager" not in plain
+    assert len(plain["static_resources"]["clusters"]) == 1
+
+
+@pytest.mark.envoy
+def test_envoy_takes_the_cluster_of_its_kind(tmp_path: Path) -> None:
+    assert_taken(tmp_path, build(zone_aware_node()))
