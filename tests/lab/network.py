@@ -26,7 +26,7 @@ _BRIDGE: Final = "br0"
 _CLONE_NEWNET: Final = 0x40000000
 _N_THREADS: Final = 16
 _numbers = itertools.count()
-_TOOLS: Final = ("ip", "iptables-restore", "nsenter")
+_TOOLS: Final = ("ip", "iptables-restore", "nsenter", "unshare", "setpriv", "openssl")
 
 # The chains of istio-iptables with its default flags: what comes in goes to 15006, what goes out to 15001; the proxy's
 # own traffic passes, except what it sends to its own pod's address, which is to come in again.
@@ -60,7 +60,7 @@ def find_missing() -> str:
         return "root"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
-        return f"{', '.join(missing)} (Debian: iproute2, iptables, util-linux)"
+        return f"{', '.join(missing)} (Debian: iproute2, iptables, openssl, util-linux)"
     probe = Namespace(f"navarch-{os.getpid()}-probe")
     try:
         _run(["ip", "netns", "add", probe.name])
