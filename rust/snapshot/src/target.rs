@@ -2,7 +2,7 @@
 //!
 //! Source: istio `pilot/pkg/serviceregistry/kube/controller/controller.go` `GetProxyServiceTargets`.
 
-use navarch_model::{Proxy, Registry, Service, ServicePort, Shared, is_selected};
+use navarch_model::{Proxy, Registry, Service, ServicePort, Shared, Workload, is_selected};
 
 use crate::{MeshSnapshot, ServiceKey};
 
@@ -18,6 +18,11 @@ pub struct ServiceTarget {
 }
 
 impl MeshSnapshot {
+    /// The workload at a proxy's address, if a Pod is there.
+    pub fn workload_of(&self, proxy: &Proxy) -> Option<&Shared<Workload>> {
+        self.owner_of(proxy).map(|owner| &owner.workload)
+    }
+
     /// What a proxy's workload serves: by age of the service, then as the service lists its ports.
     pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
         let labels = self.proxy_labels(proxy);

@@ -3,6 +3,7 @@
 //! Source: istio `pilot/pkg/xds/endpoints/endpoint_builder.go`.
 
 mod endpoint;
+pub mod local_cluster;
 pub mod locality;
 mod mutual_tls;
 pub mod network;

@@ -7,6 +7,7 @@ use navarch_envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use navarch_model::{ConfigKey, Kind, Proxy};
 use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore};
 
+use super::local_cluster::{build_local_cluster, local_cluster_inputs};
 use super::{build_load_assignment, endpoint_inputs};
 
 const SERVICE: &str = r#"{"metadata": {"namespace": "shop", "name": "reviews"}, "spec":
@@ -151,4 +152,77 @@ fn networks_change_and_go_with_their_file() {
         payload: None,
     }]);
     assert_eq!(endpoints(&store.snapshot()), ["10.1.0.1:80", "10.2.0.1:80"]);
+}
+
+const NODES: [(&str, &str); 3] = [("east", "a"), ("east", "b"), ("west", "a")];
+
+/// Pods of a rollout, each on the Node of its index.
+fn rollout(owner: &str, hash: &str, ips: [&str; 3]) -> Vec<Change> {
+    let pods = ips.iter().enumerate().map(|(i, ip)| {
+        let payload = format!(
+            r#"{{"metadata": {{"namespace": "shop", "name": "{owner}-{hash}-{i}", "generateName": "{owner}-{hash}-",
+                "ownerReferences": [{{"kind": "ReplicaSet", "name": "{owner}-{hash}", "controller": true}}],
+                "labels": {{"app": "reviews", "pod-template-hash": "{hash}"}}}},
+                "spec": {{"nodeName": "n{i}"}}, "status": {{"phase": "Running", "podIP": "{ip}"}}}}"#
+        );
+        change(Kind::Pod, "shop", &format!("{owner}-{hash}-{i}"), &payload)
+    });
+    pods.collect()
+}
+
+#[test]
+fn a_proxy_that_discovers_itself_gets_its_own_rollout_in_its_region() {
+    let mut batch = vec![change(Kind::Service, "shop", "reviews", SERVICE)];
+    for (i, (region, zone)) in NODES.iter().enumerate() {
+        let payload = format!(
+            r#"{{"metadata": {{"name": "n{i}", "labels": {{"topology.kubernetes.io/region": "{region}",
+                "topology.kubernetes.io/zone": "{zone}"}}}}}}"#
+        );
+        batch.push(change(Kind::Node, "", &format!("n{i}"), &payload));
+    }
+    batch.extend(rollout(
+        "reviews",
+        "abc",
+        ["10.1.0.1", "10.1.0.2", "10.1.0.3"],
+    ));
+    batch.extend(rollout(
+        "reviews",
+        "def",
+        ["10.1.1.1", "10.1.1.2", "10.1.1.3"],
+    ));
+    batch.extend(rollout(
+        "other",
+        "abc",
+        ["10.1.2.1", "10.1.2.2", "10.1.2.3"],
+    ));
+    let ips = (0..3).flat_map(|rollout| (1..4).map(move |i| format!("10.1.{rollout}.{i}")));
+    let endpoints: Vec<String> = ips
+        .map(|ip| format!(r#"{{"addresses": ["{ip}"], "conditions": {{"ready": true}}}}"#))
+        .collect();
+    let slice = format!(
+        r#"{{"metadata": {{"namespace": "shop", "name": "s", "labels": {{"kubernetes.io/service-name": "reviews"}}}},
+            "ports": [{{"name": "http", "port": 8080}}, {{"name": "other", "port": 9090}}],
+            "endpoints": [{}]}}"#,
+        endpoints.join(",")
+    );
+    batch.push(change(Kind::EndpointSlice, "shop", "s", &slice));
+    let mut store = MeshStore::new(MeshOptions::default());
+    store.apply(batch);
+    let mesh = store.snapshot();
+    let node = |metadata: &str| {
+        let node = format!(
+            r#"{{"id": "sidecar~10.1.0.1~reviews-abc-0.shop~shop.svc.cluster.local",
+                "metadata": {{"NAMESPACE": "shop"{metadata}}}}}"#
+        );
+        Proxy::from_node_json(node.as_bytes()).unwrap()
+    };
+    let asks = node(r#", "ENABLE_SELF_DISCOVERY": "true""#);
+    let inputs = local_cluster_inputs(&mesh, &asks).unwrap();
+    let made = build_local_cluster(&inputs);
+    assert_eq!(made.cluster_name, "local_cluster");
+    assert_eq!(places(&made.endpoints), ["10.1.0.1:80", "10.1.0.2:80"]);
+    let zones = made.endpoints.iter().flat_map(|of| &of.locality);
+    let zones: Vec<&str> = zones.map(|locality| locality.zone.as_str()).collect();
+    assert_eq!(zones, ["a", "b"]);
+    assert!(local_cluster_inputs(&mesh, &node("")).is_none());
 }
