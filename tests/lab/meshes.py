@@ -57,6 +57,8 @@ class Pod:
         workload: The words for `workloads.py` less the pod's name; nothing if there is only a proxy.
         zone: Where its node stands.
         nameserver: Whom its proxy asks for names; "" leaves that to the machine.
+        role: The label `istio`, by which Ingress finds its gateways.
+        has_redirection: Whether a sidecar gets all traffic; if not, only what is sent to its listeners.
     """
 
     name: str
@@ -68,11 +70,19 @@ class Pod:
     workload: tuple[str, ...] = ("http", "8080")
     zone: str = ""
     nameserver: str = ""
+    role: str = ""
+    has_redirection: bool = True
 
     @property
     def labels(self) -> dict[str, str]:
         """Return the labels that services and subsets select by."""
-        return {"app": self.app, "version": self.version}
+        made = {"app": self.app, "version": self.version}
+        return made | ({"istio": self.role} if self.role else {})
+
+    @property
+    def is_redirected(self) -> bool:
+        """Whether iptables sends its traffic through its proxy."""
+        return self.proxy == "sidecar" and self.has_redirection
 
     @property
     def listening(self) -> tuple[int, ...]:

@@ -102,8 +102,7 @@ class Stage:
     def add_pod(self, pod: meshes.Pod) -> None:
         """Make a pod's namespace and start what runs in it."""
         assert self._network is not None
-        is_redirected = pod.proxy == "sidecar"
-        made = self._network.add(pod.name, pod.ip, has_redirection=is_redirected)
+        made = self._network.add(pod.name, pod.ip, has_redirection=pod.is_redirected)
         self._pods[pod.name], self._namespaces[pod.name] = pod, made
         self.start_pod(pod.name)
 
@@ -125,7 +124,7 @@ class Stage:
         flags = ["--ip", pod.ip, "--pod", pod.name, "--namespace", meshes.NAMESPACE]
         flags += ["--discovery-address", _GRPC, "--admin-address", f"127.0.0.1:{_ADMIN_PORT}"]
         flags += ["--xds", pod.xds, "--proxy-type", pod.proxy]
-        flags += ["--redirect" if pod.proxy == "sidecar" else "--no-redirect"]
+        flags += ["--redirect" if pod.is_redirected else "--no-redirect"]
         flags += [word for k, v in pod.labels.items() for word in ("--label", f"{k}={v}")]
         flags += ["--locality", f"{meshes.REGION}/{pod.zone}"] if pod.zone else []
         file = self.dir / f"{pod.name}.yaml"

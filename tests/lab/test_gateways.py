@@ -1,10 +1,8 @@
-"""What comes in from outside: gateways of Istio's API (HTTP, HTTPS, TLS by SNI, TCP) and of Kubernetes' Gateway API."""
+"""What comes in from outside through gateways of Istio's API: HTTP, HTTPS, TLS by SNI, TCP."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.extension, pytest.mark.envoy, pytest.mark.timeout(120)]
 
 INGRESS = "10.77.1.2"
-EDGE = "10.77.1.3"
 SELECTED = {"app": "ingress"}
 VAULTS = ("vault-a", "vault-b")
 SHOPS = ("blue", "green")
@@ -93,82 +90,8 @@ def bound_rules() -> list[dict[str, Any]]:
     ]
 
 
-def kubernetes(kind: str, name: str, spec: dict[str, Any], namespace: str) -> dict[str, Any]:
-    """Return an object of the Gateway API."""
-    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-    at = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind}
-    return {**at, "metadata": metadata, "spec": spec}
-
-
-def gateway_api() -> list[dict[str, Any]]:
-    """Return a Gateway of Kubernetes and a route of it."""
-    listeners = [
-        {"name": "http", "port": 80, "protocol": "HTTP", "hostname": "*.route.lab"},
-        {"name": "tls", "port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough"}},
-    ]
-    rules = [
-        {
-            "matches": [{"path": {"type": "PathPrefix", "value": "/blue"}}],
-            "filters": [
-                {
-                    "type": "URLRewrite",
-                    "urlRewrite": {
-                        "path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/new"}
-                    },
-                }
-            ],
-            "backendRefs": [{"name": "blue", "port": 80}],
-        },
-        {
-            "matches": [{"headers": [{"name": "x-color", "value": "green"}]}],
-            "filters": [
-                {
-                    "type": "RequestHeaderModifier",
-                    "requestHeaderModifier": {"set": [{"name": "x-set", "value": "by-route"}]},
-                }
-            ],
-            "backendRefs": [{"name": "green", "port": 80}],
-        },
-        {
-            "matches": [{"path": {"type": "Exact", "value": "/both"}}],
-            "backendRefs": [
-                {"name": "blue", "port": 80, "weight": 3},
-                {"name": "green", "port": 80, "weight": 1},
-            ],
-        },
-        {
-            "matches": [{"path": {"type": "Exact", "value": "/moved"}}],
-            "filters": [
-                {
-                    "type": "RequestRedirect",
-                    "requestRedirect": {"scheme": "https", "statusCode": 301},
-                }
-            ],
-        },
-    ]
-    route = {"parentRefs": [{"name": "edge"}], "hostnames": ["shop.route.lab"], "rules": rules}
-    return [
-        kubernetes("GatewayClass", "istio", {"controllerName": "istio.io/gateway-controller"}, ""),
-        kubernetes(
-            "Gateway",
-            "edge",
-            {"gatewayClassName": "istio", "listeners": listeners},
-            meshes.NAMESPACE,
-        ),
-        kubernetes("HTTPRoute", "shop", route, meshes.NAMESPACE),
-        *(kubernetes("TLSRoute", vault, tls_route(vault), meshes.NAMESPACE) for vault in VAULTS),
-    ]
-
-
-def tls_route(vault: str) -> dict[str, Any]:
-    """Return a route that passes the TLS of one host through."""
-    rule = {"backendRefs": [{"name": vault, "port": 443}]}
-    parent = {"name": "edge", "sectionName": "tls"}
-    return {"parentRefs": [parent], "hostnames": [f"{vault}.lab"], "rules": [rule]}
-
-
 def plan(authority: Authority) -> Plan:
-    """Return the mesh: two gateways, and servers that have no sidecars."""
+    """Return the mesh: a gateway, and servers that have no sidecars."""
     bare = functools.partial(meshes.Pod, proxy="")
     router = functools.partial(meshes.Pod, proxy="router", workload=())
     ports = (
@@ -186,7 +109,6 @@ def plan(authority: Authority) -> Plan:
         pods=(
             bare("web-1", "10.77.1.1", "web", workload=()),
             router("ingress-1", INGRESS, "ingress"),
-            router("edge-1", EDGE, "edge"),
             bare("blue", "10.77.2.1", "blue"),
             bare("green", "10.77.2.2", "green"),
             bare("ledger-1", "10.77.4.1", "ledger", workload=("tcp", "9000")),
@@ -194,8 +116,6 @@ def plan(authority: Authority) -> Plan:
         ),
         services=(
             meshes.Service("ingress", "10.96.0.10", ports[0], more_ports=ports[1:]),
-            # Gateways of the class have services named after both.
-            meshes.Service("edge-istio", "10.96.0.20", ports[0], "edge", (ports[2],)),
             meshes.Service("blue", "10.96.0.30", meshes.HTTP),
             meshes.Service("green", "10.96.0.40", meshes.HTTP),
             meshes.Service("ledger", "10.96.0.50", ports[3]),
@@ -204,7 +124,6 @@ def plan(authority: Authority) -> Plan:
         rules={
             "gateway": gateway(authority),
             "bound": bound_rules(),
-            "gateway-api": gateway_api(),
         },
     )
 
@@ -222,21 +141,12 @@ def stage(authority: Authority) -> Iterator[PlannedStage]:
     network.require()
     with PlannedStage(plan(authority)) as made:
         made.wait(lambda: made.ask(at_ingress("shop.lab")).status == 200, "the ingress answers")
-        made.wait(
-            lambda: made.ask(at_edge("/both")).status == 200, "the Kubernetes gateway answers"
-        )
         yield made
 
 
 def at_ingress(host: str, path: str = "/") -> client.Request:
     """Return a request to the gateway by HTTP."""
     return client.Request(host, path, ip=INGRESS, port=8080)
-
-
-def at_edge(path: str, host: str = "shop.route.lab", **headers: str) -> client.Request:
-    """Return a request to the Kubernetes gateway."""
-    made = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.Request(host, path, made, ip=EDGE, port=8080)
 
 
 def by_tls(host: str, port: int, authority: Authority, sni: str = "") -> client.Request:
@@ -315,48 +225,3 @@ def test_unknown_sni_does_not_pass(stage: PlannedStage, authority: Authority) ->
 def test_tcp_passes(stage: PlannedStage) -> None:
     """A TCP server of a gateway leads to the service of its rule, which speaks first."""
     assert set(stage.talk_many(INGRESS, 9000, 10)) == {("ledger-1", "hello")}
-
-
-@pytest.mark.parametrize("vault", VAULTS)
-def test_a_tls_route_passes_through(stage: PlannedStage, authority: Authority, vault: str) -> None:
-    """TLSRoute: the name that SNI has chooses the backend, where TLS ends."""
-    request = client.Request(
-        f"{vault}.lab", ip=EDGE, port=15443, tls=client.Tls(f"{vault}.lab", authority.ca_file)
-    )
-    reply = stage.ask(request)
-    assert (reply.status, reply.pod, reply.told["is_tls"]) == (200, vault, True)
-
-
-def test_an_http_route_matches_and_rewrites(stage: PlannedStage) -> None:
-    """HTTPRoute: the prefix of a path chooses the backend and is replaced."""
-    reply = stage.ask(at_edge("/blue/page?a=b"))
-    assert (reply.status, reply.pod, reply.told["path"]) == (200, "blue", "/new/page?a=b")
-
-
-def test_an_http_route_matches_and_sets_headers(stage: PlannedStage) -> None:
-    """HTTPRoute: a header chooses the backend; another is set."""
-    reply = stage.ask(at_edge("/", x_color="green", x_set="by-client"))
-    assert (reply.status, reply.pod) == (200, "green")
-    assert reply.told["headers"]["x-set"] == "by-route"
-
-
-def test_an_http_route_shares_by_weight(stage: PlannedStage) -> None:
-    """HTTPRoute: each backend gets its share, within 4.5 standard deviations."""
-    n_requests = 300
-    running = [stage.submit(at_edge("/both")) for _ in range(n_requests)]
-    n_by_pod = Counter(each.result().pod for each in running)
-    assert set(n_by_pod) == set(SHOPS)
-    bound = 4.5 * math.sqrt(n_requests * 0.25 * 0.75)
-    assert abs(n_by_pod["green"] - 0.25 * n_requests) <= bound
-
-
-def test_an_http_route_redirects(stage: PlannedStage) -> None:
-    """HTTPRoute: a redirect names the new scheme."""
-    reply = stage.ask(at_edge("/moved"))
-    assert (reply.status, reply.headers["location"]) == (301, "https://shop.route.lab/moved")
-
-
-def test_an_http_route_knows_no_more(stage: PlannedStage) -> None:
-    """HTTPRoute: what no rule matches and a host that no route has are not found."""
-    assert stage.ask(at_edge("/")).status == 404
-    assert stage.ask(at_edge("/both", "other.route.lab")).status == 404
