@@ -4,6 +4,8 @@
 //! `locality_weight`, `panic_threshold`. Shares are those of a long run without load: hashes, active requests,
 //! outliers and zones are not known.
 
+use std::collections::BTreeMap;
+
 use navarch_envoy::envoy::config::cluster::v3::Cluster;
 use navarch_envoy::envoy::config::cluster::v3::cluster::common_lb_config::LocalityConfigSpecifier;
 use navarch_envoy::envoy::config::core::v3::{HealthStatus, Locality};
@@ -200,34 +202,29 @@ fn spread(
         .copied()
         .filter(|host| is_taken(host))
         .collect();
-    let group_weight = |at: usize| {
-        let weight = localities[at].load_balancing_weight.map_or(0.0, f64::from);
-        let all: Vec<&Host<'_>> = hosts
-            .iter()
-            .copied()
-            .filter(|host| host.locality == at)
-            .collect();
-        weight * percent_of(&all, is_taken, OVERPROVISIONING)
+    let mut weights: BTreeMap<usize, f64> = BTreeMap::new();
+    for host in &taken {
+        *weights.entry(host.locality).or_default() += f64::from(host.weight());
+    }
+    let group_weight = |at: &usize| {
+        let weight = localities[*at].load_balancing_weight.map_or(0.0, f64::from);
+        let all = hosts.iter().copied().filter(|host| host.locality == *at);
+        weight * percent_of(&all.collect::<Vec<_>>(), is_taken, OVERPROVISIONING)
     };
-    let mut groups: Vec<usize> = taken.iter().map(|host| host.locality).collect();
-    groups.dedup();
-    let total_groups: f64 = groups.iter().map(|at| group_weight(*at)).sum();
+    let groups: BTreeMap<usize, f64> = weights.keys().map(|at| (*at, group_weight(at))).collect();
+    let total_groups: f64 = groups.values().sum();
+    let total: f64 = weights.values().sum();
     let made = taken.iter().map(|host| {
-        let peers = taken
-            .iter()
-            .filter(|peer| !is_weighted || peer.locality == host.locality);
-        let peers: f64 = peers.map(|peer| f64::from(peer.weight())).sum();
-        let group = if is_weighted && total_groups > 0.0 {
-            group_weight(host.locality) / total_groups
+        let (group, peers) = if is_weighted && total_groups > 0.0 {
+            (
+                groups[&host.locality] / total_groups,
+                weights[&host.locality],
+            )
         } else {
-            1.0
+            (1.0, total)
         };
-        endpoint(
-            cluster,
-            &localities[host.locality],
-            host,
-            100.0 * group * f64::from(host.weight()) / peers,
-        )
+        let share = 100.0 * group * f64::from(host.weight()) / peers;
+        endpoint(cluster, &localities[host.locality], host, share)
     });
     made.collect()
 }
@@ -264,4 +261,105 @@ fn written_locality(locality: &Locality) -> String {
         .join("/")
         .trim_end_matches('/')
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_envoy::envoy::config::cluster::v3::Cluster;
+    use navarch_envoy::envoy::config::cluster::v3::cluster::CommonLbConfig;
+    use navarch_envoy::envoy::config::cluster::v3::cluster::common_lb_config::{
+        LocalityConfigSpecifier, LocalityWeightedLbConfig,
+    };
+    use navarch_envoy::envoy::config::core::v3::HealthStatus;
+    use navarch_envoy::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+    use navarch_envoy::envoy::config::endpoint::v3::{
+        ClusterLoadAssignment, LbEndpoint, LocalityLbEndpoints,
+    };
+    use navarch_envoy::envoy::r#type::v3::Percent;
+
+    use super::shares;
+
+    /// 100 hosts named after the group, so many of them healthy.
+    fn group(name: &str, priority: u32, weight: u32, n_healthy: usize) -> LocalityLbEndpoints {
+        let host = |at: usize| LbEndpoint {
+            health_status: if at < n_healthy {
+                HealthStatus::Healthy as i32
+            } else {
+                HealthStatus::Unhealthy as i32
+            },
+            host_identifier: Some(HostIdentifier::EndpointName(name.to_owned())),
+            ..LbEndpoint::default()
+        };
+        LocalityLbEndpoints {
+            lb_endpoints: (0..100).map(host).collect(),
+            load_balancing_weight: Some(weight),
+            priority,
+            ..LocalityLbEndpoints::default()
+        }
+    }
+
+    /// The shares of `a` and `b`, in whole percents.
+    fn split(is_weighted: bool, groups: [LocalityLbEndpoints; 2]) -> Option<(f64, f64)> {
+        let weighted =
+            LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default());
+        let cluster = Cluster {
+            common_lb_config: Some(CommonLbConfig {
+                healthy_panic_threshold: Some(Percent { value: 0.0 }),
+                locality_config_specifier: is_weighted.then_some(weighted),
+                ..CommonLbConfig::default()
+            }),
+            ..Cluster::default()
+        };
+        let assignment = ClusterLoadAssignment {
+            endpoints: groups.into(),
+            ..ClusterLoadAssignment::default()
+        };
+        let found = shares(&cluster, &assignment).ok()?;
+        let of = |name: &str| {
+            let own = found.iter().filter(|e| e.address == name);
+            own.map(|e| e.share).sum::<f64>().round()
+        };
+        Some((of("a"), of("b")))
+    }
+
+    #[test]
+    fn priorities_share_as_envoys_manual_tells() {
+        for (healthy, wanted) in [
+            ((100, 100), Some((100.0, 0.0))),
+            ((72, 100), Some((100.0, 0.0))),
+            ((50, 100), Some((70.0, 30.0))),
+            ((25, 100), Some((35.0, 65.0))),
+            ((25, 25), Some((50.0, 50.0))),
+            ((0, 100), Some((0.0, 100.0))),
+            ((0, 0), None),
+        ] {
+            let groups = [group("a", 0, 1, healthy.0), group("b", 1, 1, healthy.1)];
+            assert_eq!(split(false, groups), wanted, "{healthy:?}");
+        }
+    }
+
+    #[test]
+    fn weighted_localities_share_as_envoys_manual_tells() {
+        for (healthy, wanted) in [
+            (100, (33.0, 67.0)),
+            (72, (33.0, 67.0)),
+            (50, (26.0, 74.0)),
+            (25, (15.0, 85.0)),
+            (0, (0.0, 100.0)),
+        ] {
+            let groups = [group("a", 0, 1, healthy), group("b", 0, 2, 100)];
+            assert_eq!(split(true, groups), Some(wanted), "{healthy}");
+        }
+    }
+
+    #[test]
+    fn without_locality_weights_hosts_are_equal() {
+        let groups = || [group("a", 0, 1, 50), group("b", 0, 9, 100)];
+        assert_eq!(split(false, groups()), Some((33.0, 67.0)));
+        let unset = groups().map(|group| LocalityLbEndpoints {
+            load_balancing_weight: None,
+            ..group
+        });
+        assert_eq!(split(true, unset), Some((33.0, 67.0)));
+    }
 }

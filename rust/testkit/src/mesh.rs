@@ -99,6 +99,22 @@ impl TestProxy {
         self
     }
 
+    /// Without a value of the node's metadata; a node without `ISTIO_VERSION` is a stock Envoy.
+    #[must_use]
+    pub fn without_metadata(mut self, key: &str) -> Self {
+        if let Some(metadata) = self.node["metadata"].as_object_mut() {
+            metadata.remove(key);
+        }
+        self
+    }
+
+    /// In a region and zone.
+    #[must_use]
+    pub fn with_locality(mut self, region: &str, zone: &str) -> Self {
+        self.node["locality"] = json!({"region": region, "zone": zone});
+        self
+    }
+
     /// The node as the core reads it.
     ///
     /// # Panics

@@ -1,10 +1,11 @@
 //! HTTP from a sidecar's workload.
 
-use navarch_simulate::{Landing, Outcome, Request, Stage};
-use navarch_testkit::objects::networking;
+use navarch_simulate::{Landing, Outcome, Request, Stage, simulate};
+use navarch_testkit::TestMesh;
+use navarch_testkit::objects::{endpoint_slice, networking, pod, service};
 use serde_json::{Value, json};
 
-use crate::cases::{ask, get, response, reviews, routes, shop_with, subsets, to};
+use crate::cases::{ask, client, get, response, reviews, routes, shop_with, subsets, to};
 
 fn forwarded(outcome: &Outcome) -> &navarch_simulate::Forwarded {
     match &outcome.landing {
@@ -284,4 +285,100 @@ fn the_text_tells_the_way() {
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+}
+
+#[test]
+fn localities_fail_over_in_the_order_that_a_rule_tells() {
+    let slice = |zone: &str, ip: &str, is_ready: bool| {
+        let mut slice = endpoint_slice("prices", &[("http", 9080)], &[ip]);
+        slice["metadata"]["name"] = json!(format!("prices-{zone}"));
+        slice["endpoints"][0]["zone"] = json!(zone);
+        slice["endpoints"][0]["conditions"]["ready"] = json!(is_ready);
+        slice
+    };
+    let node = |zone: &str| {
+        json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": zone, "labels": {
+            "topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": zone}}})
+    };
+    let pod_in = |name: &str, ip: &str, zone: &str| {
+        let mut made = pod(name, ip, "prices", "v1");
+        made["spec"]["nodeName"] = json!(zone);
+        made
+    };
+    let rule = json!({"host": "prices", "trafficPolicy": {
+        "outlierDetection": {"consecutive5xxErrors": 3},
+        "loadBalancer": {"localityLbSetting": {"enabled": true}},
+    }});
+    let objects = |is_near_ready: bool| {
+        shop_with([
+            service("prices", "10.96.0.20", &[("http", 9080, 9080)]),
+            node("near"),
+            node("far"),
+            pod_in("prices-1", "10.1.0.21", "near"),
+            pod_in("prices-2", "10.1.0.22", "far"),
+            slice("near", "10.1.0.21", is_near_ready),
+            slice("far", "10.1.0.22", true),
+            networking("DestinationRule", "prices", &rule),
+        ])
+    };
+    let request = Request {
+        host: "prices:9080".to_owned(),
+        ..Request::default()
+    };
+    let asked = |mesh: &TestMesh| {
+        let near = client().with_locality("r", "near");
+        simulate(&mesh.resources(&near), "shop", &request)
+    };
+    assert_eq!(asked(&objects(true)).addresses(), ["10.1.0.21:9080"]);
+    assert_eq!(asked(&objects(false)).addresses(), ["10.1.0.22:9080"]);
+}
+
+#[test]
+fn a_stock_envoy_lands_on_the_same_endpoints() {
+    let mesh = shop_with([subsets(), routes(&json!([{"route": to("v2")}]))]);
+    let stock = client().without_metadata("ISTIO_VERSION");
+    let outcome = simulate(&mesh.resources(&stock), "shop", &get("/"));
+    assert_eq!(outcome.addresses(), ["10.1.0.3:9080"]);
+    let Landing::Endpoints { endpoints, .. } = &outcome.landing else {
+        panic!("{outcome}");
+    };
+    assert!(!endpoints[0].transport.is_tls, "{outcome}");
+}
+
+#[test]
+fn tls_is_originated_where_a_rule_says_so() {
+    let rule = json!({"host": "a.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE", "sni": "b.example.com"}}});
+    let mesh = shop_with([
+        entry("a.example.com"),
+        networking("DestinationRule", "a", &rule),
+    ]);
+    let outcome = ask(&mesh, &url("a.example.com"));
+    let Landing::Endpoints { endpoints, .. } = &outcome.landing else {
+        panic!("{outcome}");
+    };
+    let transport = &endpoints[0].transport;
+    assert!(transport.is_tls && !transport.has_certificate, "{outcome}");
+    assert_eq!(transport.sni, "b.example.com");
+}
+
+#[test]
+fn without_interception_the_sidecar_is_connected_to_itself() {
+    let mesh = shop_with([]);
+    let proxy = client().with_metadata("INTERCEPTION_MODE", json!("NONE"));
+    let resources = mesh.resources(&proxy);
+    let request = Request {
+        is_captured: false,
+        ..get("/")
+    };
+    let outcome = simulate(&resources, "shop", &request);
+    assert_eq!(outcome.cluster(), Some(&*reviews("")), "{outcome}");
+    let elsewhere = simulate(
+        &resources,
+        "shop",
+        &Request {
+            port: 4444,
+            ..request
+        },
+    );
+    assert!(matches!(elsewhere.landing, Landing::Closed { .. }));
 }
