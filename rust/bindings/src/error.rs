@@ -22,7 +22,12 @@ create_exception!(
     CoreError,
     "A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."
 );
-create_exception!(navarch._core, RequestError, CoreError, "A request to simulate is no JSON of its fields.");
+create_exception!(
+    navarch._core,
+    RequestError,
+    CoreError,
+    "A request to simulate is no JSON of its fields."
+);
 create_exception!(
     navarch._core,
     UnknownProxyError,

@@ -31,7 +31,9 @@ fn read(request_json: &[u8], sender: &Proxy) -> Result<Request, serde_json::Erro
     if let Some(fields) = request.as_object_mut() {
         let is_captured = sender.kind == ProxyKind::Sidecar
             && sender.interception_mode() != InterceptionMode::None;
-        fields.entry("is_captured").or_insert_with(|| is_captured.into());
+        fields
+            .entry("is_captured")
+            .or_insert_with(|| is_captured.into());
     }
     serde_json::from_value(request)
 }
