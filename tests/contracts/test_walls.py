@@ -44,7 +44,18 @@ OUTSIDE = {
 FENCES = {
     "encode": {"tokio", "tonic", "hyper", "h2", "pyo3", "rand", "chrono", "time", "log", "tracing"},
     "serve": {"pyo3"},
-    "simulate": {"tokio", "tonic", "hyper", "h2", "pyo3", "rand", "chrono", "time", "log", "tracing"},
+    "simulate": {
+        "tokio",
+        "tonic",
+        "hyper",
+        "h2",
+        "pyo3",
+        "rand",
+        "chrono",
+        "time",
+        "log",
+        "tracing",
+    },
 }
 DEV_ONLY = {"testkit", "adsc", "bench-translate"}
 
