@@ -111,6 +111,12 @@ class PlannedStage(Stage):
         lines = self.ask_sidecar(pod, f"/stats?filter=^{name}$").body.splitlines()
         return sum(int(line.rpartition(": ")[2]) for line in lines)
 
+    def n_refused(self) -> int:
+        """Return how often a proxy has refused a configuration; all proxies must be connected."""
+        n_proxies = sum(bool(pod.proxy) for pod in self._plan.pods)
+        assert len(self.sync_status()) == n_proxies
+        return int(self.metric("pilot_total_xds_rejects"))
+
     def _is_open(self, pod: str, port: int) -> bool:
         return self._namespaces[pod].submit(client.can_connect, "127.0.0.1", port).result()
 

@@ -185,3 +185,8 @@ def test_what_overflows_a_circuit_breaker_is_refused(stage: PlannedStage) -> Non
     assert n_seen == n_by_answer[200, None]
     assert stage.stat("web-1", r".*narrow.*upstream_rq_pending_overflow") == 16 - n_seen
     assert stage.get("narrow").status == 200
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0

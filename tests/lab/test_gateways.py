@@ -225,3 +225,8 @@ def test_unknown_sni_does_not_pass(stage: PlannedStage, authority: Authority) ->
 def test_tcp_passes(stage: PlannedStage) -> None:
     """A TCP server of a gateway leads to the service of its rule, which speaks first."""
     assert set(stage.talk_many(INGRESS, 9000, 10)) == {("ledger-1", "hello")}
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0

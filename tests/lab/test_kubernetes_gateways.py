@@ -238,3 +238,8 @@ def test_an_ingress_routes_by_path(stage: PlannedStage, path: str, pod: str) -> 
 def test_an_ingress_of_another_class_is_not_ours(stage: PlannedStage) -> None:
     """Ingress: what another controller serves is not found."""
     assert stage.ask(at_classic("theirs.lab", "/")).status == 404
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0

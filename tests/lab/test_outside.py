@@ -240,3 +240,8 @@ def test_an_egress_gateway_stands_between(stage: PlannedStage) -> None:
     assert (told["pod"], told["peer"]) == ("second", EGRESS)
     assert told["headers"]["x-leg"] == "mesh,egress"
     assert told["headers"]["host"] == "api.out"
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0

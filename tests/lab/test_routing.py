@@ -345,3 +345,8 @@ def test_a_sidecar_shows_only_what_it_names(stage: PlannedStage) -> None:
     stage.wait(lambda: stage.talk("10.96.0.60", 9000) == ("", ""), "a TCP service is hidden")
     (stage.mesh_dir / "sidecar.yaml").unlink()
     stage.wait(lambda: stage.get("shared").status == 200, "all is shown again")
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0

@@ -97,3 +97,8 @@ def test_an_inward_listener_has_its_own_endpoint(stage: PlannedStage) -> None:
     """What comes to the ingress listener's port is taken to its endpoint, where the application listens."""
     reply = stage.ask(client.Request("server", ip=SERVER, port=9080), pod="ledger-1")
     assert (reply.status, reply.pod, reply.told["port"]) == (200, "server-1", 8080)
+
+
+def test_no_proxy_refuses_anything(stage: PlannedStage) -> None:
+    """Whatever the rules above ask for, Envoy takes."""
+    assert stage.n_refused() == 0
