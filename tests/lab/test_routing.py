@@ -108,7 +108,7 @@ def delegated() -> list[dict[str, Any]]:
     part = [
         {"match": [{"uri": {"prefix": "/part/one"}}], "directResponse": {"status": 201}},
         {"match": [{"uri": {"prefix": "/else"}}], "directResponse": {"status": 202}},
-        {"route": [{"destination": {"host": "matched"}}]},
+        {"route": [{"destination": {"host": "matched", "port": {"number": 80}}}]},
     ]
     return [
         meshes.rule("VirtualService", "delegated", root),
