@@ -98,7 +98,7 @@ impl MeshEpochs {
         let own = assemble_own(&self.cache, &mesh, &scope, proxy);
         let mut diagnostics = shared.diagnostics;
         diagnostics.extend(own.diagnostics);
-        diagnostics.extend(lock(&self.applied).store.rule_diagnostics().iter().cloned());
+        diagnostics.extend(mesh.rule_diagnostics());
         (
             ResourceSnapshot::new(&shared.part, &own.part),
             diagnostics.into_iter().collect(),
@@ -109,12 +109,7 @@ impl MeshEpochs {
     ///
     /// What could not be decoded is told by [`Self::apply`] alone.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        let mut all: BTreeSet<Diagnostic> = lock(&self.applied)
-            .store
-            .rule_diagnostics()
-            .iter()
-            .cloned()
-            .collect();
+        let mut all: BTreeSet<Diagnostic> = self.mesh().rule_diagnostics().into_iter().collect();
         let built = lock(&self.built);
         for group in built.groups.values() {
             all.extend(group.made.diagnostics.iter().cloned());

@@ -119,6 +119,19 @@ impl DestinationRuleIndex {
             .flat_map(|selector| selector.match_labels.keys())
     }
 
+    /// Whether any rule of a host has that subset, whoever may see it.
+    pub(crate) fn has_subset(&self, host: &Hostname, subset: &str) -> bool {
+        let has = |rules: &Vec<IndexedRule>| {
+            let mut subsets = rules.iter().flat_map(|indexed| &indexed.rule.spec.subsets);
+            subsets.any(|known| known.name == subset)
+        };
+        self.by_namespace.values().any(|rules| {
+            let mut wildcard = rules.wildcard.iter();
+            rules.exact.get(host).is_some_and(has)
+                || wildcard.any(|(pattern, rules)| host.is_subset_of(pattern) && has(rules))
+        })
+    }
+
     /// Every merged rule.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &Shared<DestinationRule>> {
         self.by_namespace

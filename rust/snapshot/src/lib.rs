@@ -4,6 +4,7 @@
 //! **Out:** `MeshSnapshot`, `ChangeSet`, `NodeGroup`, `ProxyScope`, diagnostics.
 //! **Never:** I/O, async, a clock, Envoy's messages; more than one writer.
 
+mod analysis;
 mod change;
 mod destination_rule;
 mod gateway_api;

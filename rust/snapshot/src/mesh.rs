@@ -8,6 +8,7 @@ use navarch_model::{
     ServiceEndpoints, Shared, Sidecar, VirtualService, Workload, is_selected,
 };
 
+use crate::analysis::Analysis;
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mutual_tls::{MutualTlsModes, PeerAuthenticationIndex};
 use crate::sidecar::SidecarIndex;
@@ -106,6 +107,7 @@ pub struct MeshSnapshot {
     pub(crate) services_by_address: Arc<BTreeMap<Arc<str>, BTreeSet<ServiceKey>>>,
     pub(crate) rules: Arc<RuleIndex>,
     pub(crate) no_endpoints: Shared<ServiceEndpoints>,
+    pub(crate) analysis: Analysis,
 }
 
 impl MeshSnapshot {

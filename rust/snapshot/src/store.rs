@@ -3,6 +3,7 @@
 mod dirty;
 mod index;
 mod made_rule;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use navarch_model::{
     decode_object,
 };
 
+use crate::analysis::Analysis;
 use crate::gateway_api::{GatewayApiObjects, ObjectStatus};
 use crate::ingress::IngressObjects;
 use crate::mesh::{MeshOptions, MeshSnapshot, RuleIndex, ServiceIndex};
@@ -46,6 +48,7 @@ pub struct MeshStore {
     converted: Converted,
     /// Faults of objects that could not be decoded; their last valid value stays.
     undecodable: BTreeMap<ConfigKey, Diagnostic>,
+    /// Found while rules are made, until they are published.
     rule_diagnostics: Vec<Diagnostic>,
     current: Arc<MeshSnapshot>,
 }
@@ -67,6 +70,7 @@ impl MeshStore {
             services_by_address: Arc::default(),
             rules: Arc::new(RuleIndex::default()),
             no_endpoints: Shared::new(ServiceEndpoints::default()),
+            analysis: Analysis::default(),
         });
         Self {
             mesh_config,
@@ -108,9 +112,9 @@ impl MeshStore {
         self.undecodable.values()
     }
 
-    /// What is wrong with the names that rules use among themselves (delegates), in the order of their age.
-    pub fn rule_diagnostics(&self) -> &[Diagnostic] {
-        &self.rule_diagnostics
+    /// What is wrong with the names that objects use for each other, and between objects of one kind.
+    pub fn rule_diagnostics(&self) -> Vec<Diagnostic> {
+        self.current.rule_diagnostics()
     }
 
     fn apply_one(&mut self, change: Change, dirty: &mut Dirty) {
@@ -144,25 +148,7 @@ impl MeshStore {
         }
         let is_changed = match key.kind {
             Kind::ServiceAccount => false,
-            Kind::MeshConfig => {
-                let value = match object {
-                    Some(Object::MeshConfig(value)) => *value,
-                    _ => MeshConfig::default(),
-                };
-                let value = Shared::new(value);
-                let is_changed = value != self.mesh_config;
-                self.mesh_config = value;
-                is_changed
-            }
-            Kind::MeshNetworks => {
-                let value = match object {
-                    Some(Object::MeshNetworks(value)) => Shared::new(value),
-                    _ => Shared::default(),
-                };
-                let is_changed = value != self.registry.networks;
-                self.registry.networks = value;
-                is_changed
-            }
+            Kind::MeshConfig | Kind::MeshNetworks => self.put_settings(key.kind, object),
             Kind::Namespace => put!(self.registry.namespaces, Namespace),
             Kind::Node => put!(self.registry.nodes, Node),
             Kind::Pod => {
@@ -200,6 +186,24 @@ impl MeshStore {
         if is_changed {
             dirty.add_object(key);
         }
+    }
+
+    /// Settings of the whole mesh; without an object the defaults hold.
+    fn put_settings(&mut self, kind: Kind, object: Option<Object>) -> bool {
+        if kind == Kind::MeshNetworks {
+            let networks = match object {
+                Some(Object::MeshNetworks(networks)) => Shared::new(networks),
+                _ => Shared::default(),
+            };
+            let before = std::mem::replace(&mut self.registry.networks, networks);
+            return before != self.registry.networks;
+        }
+        let config = match object {
+            Some(Object::MeshConfig(config)) => *config,
+            _ => MeshConfig::default(),
+        };
+        let before = std::mem::replace(&mut self.mesh_config, Shared::new(config));
+        before != self.mesh_config
     }
 
     fn put_pod(
@@ -305,6 +309,7 @@ impl MeshStore {
         if self.is_rule_stale(dirty) {
             self.refresh_rules(&mut next);
         }
+        self.refresh_analysis(dirty, &changes, &mut next.analysis);
         if changes.is_empty() {
             return None;
         }

@@ -2,6 +2,8 @@
 //!
 //! Source: istio `pilot/pkg/model/virtualservice.go` `resolveVirtualServiceShortnames`, `mergeVirtualServicesIfNeeded`.
 
+mod delegate;
+
 use std::collections::BTreeMap;
 
 use navarch_model::{
@@ -9,8 +11,10 @@ use navarch_model::{
     RouteSemantics, Severity, Shared, StringMatch, VirtualService, Visibility,
 };
 
+use self::delegate::{Delegating, RuleName, find_cycle, name_of};
+
 /// The gateway name that stands for all sidecars.
-const MESH: &str = "mesh";
+pub(crate) const MESH: &str = "mesh";
 
 /// What the merge needs beside the rules.
 pub(crate) struct MergeOptions<'a> {
@@ -34,29 +38,41 @@ pub(crate) fn merge_virtual_services(
         .map(|rule| ((&*rule.metadata.namespace, &*rule.metadata.name), rule))
         .collect();
     let mut merged: Vec<Shared<VirtualService>> = Vec::with_capacity(resolved.len());
+    let delegating: Delegating<'_> = resolved
+        .iter()
+        .filter(|rule| rule.spec.http.iter().any(|route| route.delegate.is_some()))
+        .map(|rule| ((&*rule.metadata.namespace, &*rule.metadata.name), rule))
+        .collect();
     for rule in resolved.iter().filter(|rule| !rule.spec.hosts.is_empty()) {
         if rule.spec.http.iter().all(|route| route.delegate.is_none()) {
             merged.push(Shared::new(rule.clone()));
             continue;
         }
+        let known = Known {
+            delegates: &delegates,
+            delegating: &delegating,
+            default_export_to: options.default_export_to,
+        };
         let mut root = rule.clone();
-        root.spec.http = delegated_routes(
-            rule,
-            &delegates,
-            options.default_export_to,
-            &mut diagnostics,
-        );
+        root.spec.http = delegated_routes(rule, &known, &mut diagnostics);
         merged.push(Shared::new(root));
     }
     merged.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
     (merged, diagnostics)
 }
 
+/// The rules among which delegates are looked for.
+struct Known<'a> {
+    /// Rules without hosts.
+    delegates: &'a BTreeMap<RuleName<'a>, &'a VirtualService>,
+    delegating: &'a Delegating<'a>,
+    default_export_to: &'a [String],
+}
+
 /// The routes of a root rule with each delegate in the place of the route that names it.
 fn delegated_routes(
     root: &VirtualService,
-    delegates: &BTreeMap<(&str, &str), &VirtualService>,
-    default_export_to: &[String],
+    known: &Known<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<HttpRoute> {
     let mut routes = Vec::new();
@@ -65,39 +81,65 @@ fn delegated_routes(
             routes.push(route.clone());
             continue;
         };
-        let namespace = if name.namespace.is_empty() {
-            &root.metadata.namespace
-        } else {
-            &name.namespace
-        };
-        let key = (namespace.as_str(), name.name.as_str());
-        let delegate = match find_delegate(key, delegates, (root, default_export_to)) {
+        let name = name_of(name, &root.metadata.namespace);
+        let nested = nested_fault(root, name, known);
+        if let Some((code, message)) = &nested {
+            diagnostics.push(delegate_fault(root, index, code, message.clone()));
+        }
+        let delegate = match find_delegate(name, known, root) {
             Ok(delegate) => delegate,
             Err((code, message)) => {
-                diagnostics.push(delegate_fault(root, index, code, message));
+                // A circle through this rule itself has been told.
+                if nested.is_none() {
+                    diagnostics.push(delegate_fault(root, index, code, message));
+                }
                 continue;
             }
         };
-        if delegate
-            .spec
-            .http
-            .iter()
-            .any(|inner| inner.delegate.is_some())
-        {
-            let message = format!(
-                "`{namespace}/{}` delegates itself, and only one level is followed; move its delegate into this object",
-                name.name
-            );
-            diagnostics.push(delegate_fault(root, index, "delegate-nested", message));
+        for (i, inner) in delegate.spec.http.iter().enumerate() {
+            if inner.delegate.is_some() {
+                continue;
+            }
+            if let Some(merged) = merge_route(route, inner) {
+                routes.push(merged);
+            } else {
+                let message = format!(
+                    "spec.http[{i}] of the delegate `{}/{}` matches nothing that spec.http[{index}] takes, and is left out; \
+                     make its match a narrower one",
+                    name.0, name.1
+                );
+                diagnostics.push(delegate_fault(root, index, "delegate-mismatch", message));
+            }
         }
-        let inner = delegate
-            .spec
-            .http
-            .iter()
-            .filter(|inner| inner.delegate.is_none());
-        routes.extend(inner.filter_map(|inner| merge_route(route, inner)));
     }
     routes
+}
+
+/// The code and message for a delegate that delegates on, or in a circle.
+fn nested_fault(
+    root: &VirtualService,
+    name: RuleName<'_>,
+    known: &Known<'_>,
+) -> Option<(&'static str, String)> {
+    let metadata = &root.metadata;
+    let own = (metadata.namespace.as_str(), metadata.name.as_str());
+    if let Some(cycle) = find_cycle(own, name, known.delegating) {
+        let names = cycle
+            .iter()
+            .map(|(namespace, name)| format!("`{namespace}/{name}`"));
+        let way = names.collect::<Vec<_>>().join(" → ");
+        return Some((
+            "delegate-cycle",
+            format!("delegates go in a circle, {way}, and only one level is followed; break it"),
+        ));
+    }
+    known.delegating.get(&name).map(|_| {
+        let message = format!(
+            "`{}/{}` delegates itself, and only one level is followed; move its delegate into this object",
+            name.0, name.1
+        );
+        ("delegate-nested", message)
+    })
 }
 
 fn delegate_fault(
@@ -118,12 +160,12 @@ fn delegate_fault(
 
 /// The delegate of that namespace and name, or the code and message of why it can't be used.
 fn find_delegate<'a>(
-    key: (&str, &str),
-    delegates: &BTreeMap<(&str, &str), &'a VirtualService>,
-    (root, default_export_to): (&VirtualService, &[String]),
+    key: RuleName<'_>,
+    known: &Known<'a>,
+    root: &VirtualService,
 ) -> Result<&'a VirtualService, (&'static str, String)> {
     let (namespace, name) = key;
-    let Some(delegate) = delegates.get(&key) else {
+    let Some(delegate) = known.delegates.get(&key) else {
         return Err((
             "delegate-not-found",
             format!(
@@ -131,7 +173,7 @@ fn find_delegate<'a>(
             ),
         ));
     };
-    if !is_visible_to(delegate, default_export_to, &root.metadata.namespace) {
+    if !is_visible_to(delegate, known.default_export_to, &root.metadata.namespace) {
         return Err((
             "delegate-not-exported",
             format!(
@@ -302,7 +344,7 @@ fn is_string_conflict(root: &StringMatch, leaf: &StringMatch) -> bool {
 }
 
 /// Write all names out in full, as seen from the rule's own namespace.
-fn resolve(rule: &VirtualService, domain_suffix: &str) -> VirtualService {
+pub(crate) fn resolve(rule: &VirtualService, domain_suffix: &str) -> VirtualService {
     if rule.semantics == RouteSemantics::GatewayApi {
         // Made in full, and its hosts may well have no dot.
         return rule.clone();

@@ -39,7 +39,12 @@ pub(crate) fn allocate(entries: &ByName<ServiceEntry>) -> Allocated {
     let mut claims: BTreeMap<(&Arc<str>, &str), i64> = BTreeMap::new();
     for ((namespace, _), entry) in entries {
         let creation_time = entry.metadata.creation_timestamp.unwrap_or(i64::MIN);
-        for host in entry.spec.hosts.iter().filter(|host| is_wanted(entry, host)) {
+        for host in entry
+            .spec
+            .hosts
+            .iter()
+            .filter(|host| is_wanted(entry, host))
+        {
             let oldest = claims.entry((namespace, host)).or_insert(creation_time);
             *oldest = creation_time.min(*oldest);
         }
@@ -106,7 +111,7 @@ fn free_number(claim: &Claim<'_>, taken: &BTreeSet<u16>) -> Option<u16> {
         .find(|number| !taken.contains(number))
 }
 
-/// The same number in both of Istio's ranges, 240.240.0.0/16 and 2001:2::/48.
+/// The same number in both of Istio's ranges, `240.240.0.0/16` and `2001:2::/48`.
 fn addresses_of(number: u16) -> Pair {
     let [high, low] = number.to_be_bytes();
     [
@@ -125,10 +130,12 @@ fn number_of(address: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
-    use navarch_model::{AllocatedAddress, ServiceEntry, Shared};
+    use navarch_model::{AllocatedAddress, ConfigKey, Kind, ServiceEntry, Shared};
+
+    use crate::{Change, MeshOptions, MeshStore};
 
     use super::{ByName, LABEL, N_ADDRESSES, addresses_of, allocate, number_of};
 
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn the_older_keeps_an_address_that_two_hash_to() {
         let mut hosts = (0_u32..).map(|i| format!("h{i}.com"));
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         let (old, young) = loop {
             let host = hosts.next().unwrap();
             let address = address_of(vec![entry(&host, "DNS")], &host).unwrap();
@@ -212,7 +219,53 @@ mod tests {
         full.spec.hosts = (0..=N_ADDRESSES).map(|i| format!("h{i}.com")).collect();
         let allocated = allocate(&by_name(vec![full]));
         let distinct: BTreeSet<&str> = allocated.values().map(|pair| &*pair[0]).collect();
-        assert_eq!((allocated.len(), distinct.len()), (N_ADDRESSES, N_ADDRESSES));
+        assert_eq!(
+            (allocated.len(), distinct.len()),
+            (N_ADDRESSES, N_ADDRESSES)
+        );
+    }
+
+    #[test]
+    fn addresses_do_not_depend_on_the_order_and_size_of_batches() {
+        let mut changes: Vec<Change> = (0..300).map(change).collect();
+        let mut random = 1_u64;
+        let mut below = move |n: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(random >> 33).unwrap() % n
+        };
+        let mut expected = None;
+        for _ in 0..8 {
+            for i in (1..changes.len()).rev() {
+                changes.swap(i, below(i + 1));
+            }
+            let mut store = MeshStore::new(MeshOptions::default());
+            let mut rest = changes.clone();
+            while !rest.is_empty() {
+                let batch = rest.split_off(rest.len() - rest.len().min(1 + below(120)));
+                store.apply(batch);
+            }
+            let mesh = store.snapshot();
+            let services = mesh.services().iter();
+            let found: BTreeMap<_, _> = services
+                .map(|s| (s.hostname.clone(), s.auto_allocated_addresses.clone()))
+                .collect();
+            assert!(found.values().all(|addresses| addresses.len() == 2));
+            assert_eq!(*expected.get_or_insert(found.clone()), found);
+        }
+    }
+
+    fn change(i: usize) -> Change {
+        let body = format!(
+            r#"{{"metadata":{{"name":"e{i}","namespace":"n","creationTimestamp":"2024-01-01T00:00:{:02}Z"}},
+                "spec":{{"hosts":["h{i}.com"],"resolution":"DNS","ports":[{{"number":80,"name":"p"}}]}}}}"#,
+            i % 7
+        );
+        Change {
+            key: ConfigKey::new(Kind::ServiceEntry, "n", &format!("e{i}")),
+            payload: Some(body.into_bytes()),
+        }
     }
 
     #[test]

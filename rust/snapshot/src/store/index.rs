@@ -345,6 +345,7 @@ impl MeshStore {
         let of_gateways = gateway_label_keys(&rules.gateways, next);
         rules.label_keys.extend(of_gateways);
         next.rules = Arc::new(rules);
+        next.analysis.made = Arc::new(std::mem::take(&mut self.rule_diagnostics));
     }
 }
 
