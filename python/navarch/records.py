@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING, Any
+import types
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,65 @@ class Severity(enum.StrEnum):
     INFO = "info"
 
 
+ISTIO_CODES: Final[Mapping[str, str]] = types.MappingProxyType(
+    {
+        "core-failed": "IST0001",
+        "translation-failed": "IST0001",
+        # Names that lead nowhere.
+        "delegate-not-found": "IST0101",
+        "gateway-selects-nothing": "IST0101",
+        "unknown-destination": "IST0101",
+        "unknown-gateway": "IST0101",
+        "unknown-port": "IST0101",
+        "unknown-subset": "IST0101",
+        # The form of one object.
+        "conflict": "IST0106",
+        "duplicate": "IST0106",
+        "invalid-address": "IST0106",
+        "invalid-base64": "IST0106",
+        "invalid-duration": "IST0106",
+        "invalid-header": "IST0106",
+        "invalid-host": "IST0106",
+        "invalid-label": "IST0106",
+        "invalid-name": "IST0106",
+        "invalid-port": "IST0106",
+        "invalid-protocol": "IST0106",
+        "invalid-regex": "IST0106",
+        "invalid-timestamp": "IST0106",
+        "invalid-value": "IST0106",
+        "missing-field": "IST0106",
+        "out-of-range": "IST0106",
+        "too-deep": "IST0106",
+        "undecodable-object": "IST0106",
+        "unknown-field": "IST0106",
+        "unknown-value": "IST0106",
+        "unsupported-field": "IST0106",
+        "wrong-type": "IST0106",
+        # Objects that get in each other's way.
+        "destination-port-required": "IST0112",
+        "external-name-port-opaque": "IST0150",
+        "gateway-conflict": "IST0145",
+        "gateway-port-not-exposed": "IST0162",
+        "host-not-in-gateway": "IST0132",
+        "inbound-port-conflict": "IST0137",
+        "mesh-host-conflict": "IST0109",
+        "peer-authentication-without-effect": "IST0167",
+        "service-entry-address-required": "IST0134",
+        "service-entry-protocol-conflict": "IST0177",
+        "several-default-sidecars": "IST0111",
+        "sidecar-selector-conflict": "IST0110",
+        "subset-selects-nothing": "IST0173",
+        "undeclared-protocol": "IST0118",
+        "unknown-host": "IST0174",
+        "unreachable-route": "IST0130",
+    }
+)
+"""The codes of Istio's analyzers for what is the same fault there (istio `pkg/config/analysis/msg/messages.yaml`)."""
+
+_CONDITION_PREFIX: Final = "gateway-api-"
+_NEGATIVE_CONDITION: Final = "IST0171"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One thing to tell an operator about one object."""
@@ -88,6 +148,19 @@ class Diagnostic:
     """Dotted with indexes, such as `spec.http[0].route[1].weight`; "" for the whole object."""
     origin: Origin | None = None
 
+    @property
+    def istio_code(self) -> str:
+        """The code that Istio's analyzers give the same fault, such as `IST0101`; "" where they have none."""
+        if self.code.startswith(_CONDITION_PREFIX):
+            return _NEGATIVE_CONDITION
+        return ISTIO_CODES.get(self.code, "")
+
+    @property
+    def mark(self) -> str:
+        """The codes as they end a line: `[unknown-gateway, IST0101]`."""
+        codes = (self.code, self.istio_code) if self.istio_code else (self.code,)
+        return f"[{', '.join(codes)}]"
+
     def __str__(self) -> str:
         parts = [
             str(self.origin) if self.origin else "",
@@ -95,9 +168,8 @@ class Diagnostic:
             self.field_path,
         ]
         where = ": ".join(p for p in parts if p)
-        return (
-            f"{where}: {self.message} [{self.code}]" if where else f"{self.message} [{self.code}]"
-        )
+        told = f"{self.message} {self.mark}"
+        return f"{where}: {told}" if where else told
 
 
 class EventType(enum.Enum):

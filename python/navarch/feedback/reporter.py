@@ -89,4 +89,4 @@ def _cut(told: records.Diagnostic) -> str:
     text = str(told)
     if len(text) <= _MAX_MESSAGE_CHARACTERS:
         return text
-    return f"{text[:_MAX_MESSAGE_CHARACTERS]}… [{told.code}]"
+    return f"{text[:_MAX_MESSAGE_CHARACTERS]}… {told.mark}"

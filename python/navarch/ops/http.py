@@ -112,6 +112,7 @@ def _shown(told: records.Diagnostic) -> dict[str, Any]:
     return {
         "severity": str(told.severity),
         "code": told.code,
+        "istioCode": told.istio_code,
         "kind": told.key.kind if told.key else "",
         "namespace": told.key.namespace if told.key else "",
         "name": told.key.name if told.key else "",
