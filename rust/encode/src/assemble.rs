@@ -7,6 +7,7 @@ use std::sync::Arc;
 use navarch_envoy::TypeUrl;
 use navarch_model::{Diagnostic, Proxy, ProxyKind};
 use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceKey};
+use navarch_translate::eds::local_cluster;
 use navarch_translate::{cds, eds, lds, nds, rds};
 
 use crate::cache::ResourceCache;
@@ -98,6 +99,19 @@ pub fn assemble_own(
         );
     }
     made
+}
+
+/// Add the endpoints of the proxy's own kind, which a proxy with self discovery asks for because of its bootstrap.
+pub fn assemble_local_cluster(
+    cache: &ResourceCache,
+    mesh: &MeshSnapshot,
+    proxy: &Proxy,
+    made: &mut Assembled,
+) {
+    let inputs = local_cluster::local_cluster_inputs(mesh, proxy);
+    made.add(cache, inputs.as_slice(), |inputs| {
+        (Some(local_cluster::build_local_cluster(inputs)), Vec::new())
+    });
 }
 
 /// Rebuild only the load assignments of some services in what a group shares.

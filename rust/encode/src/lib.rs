@@ -16,7 +16,9 @@ pub mod response;
 mod shared_body;
 pub mod version;
 
-pub use assemble::{Assembled, assemble_endpoints, assemble_group, assemble_own};
+pub use assemble::{
+    Assembled, assemble_endpoints, assemble_group, assemble_local_cluster, assemble_own,
+};
 pub use cache::ResourceCache;
 pub use diff::ListDiff;
 pub use resource::{EncodedResource, Resource};

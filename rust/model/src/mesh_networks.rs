@@ -1,4 +1,4 @@
-//! MeshNetworks: which endpoints belong to which network, and the gateways between networks.
+//! `MeshNetworks`: which endpoints belong to which network, and the gateways between networks.
 //!
 //! Fields and meanings: istio.io/api `mesh/v1alpha1/network.proto`; precedence: istio
 //! `pilot/pkg/serviceregistry/kube/controller/network.go`.

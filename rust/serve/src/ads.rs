@@ -12,15 +12,16 @@ use std::time::Duration;
 use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{Codec as _, DecodeBuf, Decoder, Streaming};
-use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use crate::push::Pusher;
 use crate::registry::Fleet;
 use crate::session::SotwRequest;
+use crate::status::write_status;
 use stream::{AdsStream, XdsRequest};
 
 /// The largest request that is read; an ACK that lists 50,000 names stays below.
@@ -73,7 +74,7 @@ impl Service<Request<Body>> for AggregatedDiscovery {
         let response = match head.uri.path().rsplit_once('/').map(|(_, method)| method) {
             _ if !is_identity(&head.headers) => {
                 let text = "requests must not be compressed (grpc-encoding: identity)";
-                let mut response = Status::unimplemented(text).into_http();
+                let mut response = refuse(&Status::unimplemented(text));
                 let identity = HeaderValue::from_static("identity");
                 response
                     .headers_mut()
@@ -92,9 +93,20 @@ impl Service<Request<Body>> for AggregatedDiscovery {
                     &head.headers,
                 )
             }
-            _ => Status::new(Code::Unimplemented, "no such method").into_http(),
+            _ => refuse(&Status::unimplemented("no such method")),
         };
         ready(Ok(response))
+    }
+}
+
+/// A response that is a status and nothing else.
+fn refuse(status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    match write_status(status, response.headers_mut()) {
+        Ok(()) => response,
+        Err(unwritable) => unwritable.into_http(),
     }
 }
 

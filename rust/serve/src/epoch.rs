@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use navarch_encode::{
     Assembled, ResourceCache, ResourcePart, ResourceSnapshot, assemble_endpoints, assemble_group,
-    assemble_own,
+    assemble_local_cluster, assemble_own,
 };
 use navarch_model::{ConfigKey, Diagnostic, Proxy, hash128};
 use navarch_snapshot::{Batch, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 
-use crate::push::ResourceSource;
+use crate::push::{ResourceSource, Trigger};
 use crate::registry::lock;
 
 /// What the proxies of one group share, with the scope it was built for.
@@ -26,6 +26,8 @@ struct Group {
 struct Member {
     group: u128,
     own: Assembled,
+    /// It is told of its own kind's endpoints, which are its own part.
+    has_self_discovery: bool,
 }
 
 /// What was built of one epoch.
@@ -91,6 +93,9 @@ impl MeshEpochs {
     }
 
     /// The resources of a proxy that need not be connected, with what there is to say of the objects behind them.
+    ///
+    /// All that a proxy asks for because of what it is told; what it asks for because of its bootstrap
+    /// (the endpoints of its own kind) is not among them.
     pub fn translate(&self, proxy: &Proxy) -> (ResourceSnapshot, Vec<Diagnostic>) {
         let mesh = self.mesh();
         let scope = mesh.scope_of(&mesh.group_of(proxy));
@@ -127,7 +132,7 @@ impl MeshEpochs {
 }
 
 impl ResourceSource for MeshEpochs {
-    fn begin_push(&self) {
+    fn begin_push(&self) -> Option<Trigger> {
         let (mesh, changes) = {
             let mut applied = lock(&self.applied);
             (
@@ -136,13 +141,43 @@ impl ResourceSource for MeshEpochs {
             )
         };
         let mut built = lock(&self.built);
-        if changes.is_configuration {
+        let trigger = if changes.is_configuration {
             built.groups.clear();
             built.members.clear();
+            Some(Trigger::Config)
         } else {
             built.take_endpoints(&self.cache, &mesh, &changes);
-        }
+            (!changes.is_empty()).then_some(Trigger::Endpoint)
+        };
         built.mesh = mesh;
+        trigger
+    }
+
+    fn take_endpoints(&self) -> bool {
+        let (mesh, changes) = {
+            let mut applied = lock(&self.applied);
+            if applied.unpushed.is_empty() || applied.unpushed.is_configuration {
+                return false;
+            }
+            (
+                applied.store.snapshot(),
+                std::mem::take(&mut applied.unpushed),
+            )
+        };
+        let mut built = lock(&self.built);
+        built.take_endpoints(&self.cache, &mesh, &changes);
+        built.mesh = mesh;
+        true
+    }
+
+    fn forget(&self, proxies: &[Arc<Proxy>]) {
+        let mut built = lock(&self.built);
+        for proxy in proxies {
+            built.members.remove(&hash128(&**proxy));
+        }
+        let members = built.members.values();
+        let used: BTreeSet<u128> = members.map(|member| member.group).collect();
+        built.groups.retain(|group, _| used.contains(group));
     }
 
     fn snapshot_for(&self, proxy: &Proxy) -> Arc<ResourceSnapshot> {
@@ -169,6 +204,8 @@ impl Built {
         };
         if !changes.addresses.is_empty() || changes.endpoints.iter().any(is_by_address) {
             self.members.clear();
+        } else if !changes.endpoints.is_empty() {
+            self.members.retain(|_, member| !member.has_self_discovery);
         }
     }
 
@@ -182,12 +219,14 @@ impl Built {
                 let made = assemble_group(cache, &mesh, &scope);
                 Group { scope, made }
             });
-            let own = assemble_own(cache, &mesh, &group.scope, proxy);
+            let mut own = assemble_own(cache, &mesh, &group.scope, proxy);
+            assemble_local_cluster(cache, &mesh, proxy, &mut own);
             self.members.insert(
                 key,
                 Member {
                     group: name.hash128(),
                     own,
+                    has_self_discovery: proxy.metadata.enable_self_discovery,
                 },
             );
         }

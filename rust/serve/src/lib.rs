@@ -13,11 +13,12 @@ pub mod push;
 pub mod registry;
 pub mod runtime;
 pub mod session;
+mod status;
 
 pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
 pub use epoch::MeshEpochs;
 pub use metrics::Metrics;
 pub use navarch_envoy::TypeUrl;
-pub use push::{Pusher, ResourceSource};
+pub use push::{Pusher, ResourceSource, Trigger};
 pub use registry::{Connection, Fleet, ProxyRejection};
 pub use runtime::{AdsServer, ServeError};

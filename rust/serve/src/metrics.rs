@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use navarch_envoy::TypeUrl;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// All metrics of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    connected: IntGauge,
+    connected: IntGaugeVec,
     pushes: IntCounterVec,
     rejects: IntCounter,
     rejects_by_type: [IntCounter; TypeUrl::COUNT],
@@ -50,7 +50,11 @@ impl Metrics {
             .map_err(|_| prometheus::Error::Msg("one counter for each type".into()))?;
         Ok(Self {
             registry: registry.clone(),
-            connected: maker.gauge("pilot_xds", "Number of endpoints connected using XDS.")?,
+            connected: maker.gauges(
+                "pilot_xds",
+                "Number of endpoints connected using XDS.",
+                "version",
+            )?,
             pushes: maker.family("pilot_xds_pushes", "Responses handed to the transport.")?,
             rejects: maker.counter(
                 "pilot_total_xds_rejects",
@@ -76,9 +80,20 @@ impl Metrics {
         })
     }
 
-    /// How many streams are open.
-    pub fn set_connected(&self, count: usize) {
-        self.connected.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// A stream of a proxy of that version was opened.
+    pub fn count_connect(&self, version: &str) {
+        self.connected.with_label_values(&[version]).inc();
+    }
+
+    /// A stream of a proxy of that version has ended. A version of which none is left is not told of any more:
+    /// clients choose these names, and there must be no more of them than streams.
+    pub fn count_disconnect(&self, version: &str) {
+        let gauge = self.connected.with_label_values(&[version]);
+        gauge.dec();
+        if gauge.get() <= 0 {
+            // It fails for a version that is not there.
+            let _ = self.connected.remove_label_values(&[version]);
+        }
     }
 
     /// How many services and virtual services the mesh has.
@@ -149,6 +164,18 @@ impl Maker<'_> {
         Ok(counter)
     }
 
+    /// A gauge for each value of a label.
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
     /// A counter for each value of the label `type`.
     fn family(&self, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
         let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
@@ -182,10 +209,13 @@ mod tests {
         let metrics = Metrics::new();
         metrics.count_push(TypeUrl::Cluster);
         metrics.count_reject(TypeUrl::Route);
-        metrics.set_connected(2);
+        metrics.count_connect("1.32.0");
+        metrics.count_connect("1.32.0");
+        metrics.count_connect("stock");
+        metrics.count_disconnect("stock");
         let text = metrics.to_text();
         for line in [
-            "pilot_xds 2",
+            "pilot_xds{version=\"1.32.0\"} 2",
             "pilot_xds_pushes{type=\"cds\"} 1",
             "pilot_total_xds_rejects 1",
             "pilot_xds_rds_reject 1",
@@ -193,5 +223,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }
+        assert!(!text.contains("stock"), "{text}");
     }
 }

@@ -160,14 +160,15 @@ impl Fleet {
         });
         let mut connections = lock(&self.connections);
         connections.insert(connection.id, Arc::clone(&connection));
-        self.metrics.set_connected(connections.len());
+        self.metrics.count_connect(version_of(&connection.proxy));
         connection
     }
 
     pub(crate) fn disconnect(&self, connection: &Connection) {
         let mut connections = lock(&self.connections);
-        connections.remove(&connection.id);
-        self.metrics.set_connected(connections.len());
+        if connections.remove(&connection.id).is_some() {
+            self.metrics.count_disconnect(version_of(&connection.proxy));
+        }
         let id = connection.proxy.id.as_ref();
         if !connections.values().any(|c| &*c.proxy.id == id) {
             lock(&self.rejections).retain(|(proxy, _), _| &**proxy != id);
@@ -206,6 +207,14 @@ impl Fleet {
         for connection in self.connections() {
             connection.close();
         }
+    }
+}
+
+/// The version of Istio that a proxy is of, as metrics label it.
+fn version_of(proxy: &Proxy) -> &str {
+    match proxy.metadata.istio_version.as_str() {
+        "" => "stock",
+        version => version,
     }
 }
 

@@ -90,7 +90,7 @@ impl Registry {
     }
 
     /// The network of a workload, or "": its own label's, else that of the system namespace's label, else
-    /// where MeshNetworks puts its address (istio `Controller.Network`).
+    /// where `MeshNetworks` puts its address (istio `Controller.Network`).
     pub(crate) fn network_of(
         &self,
         labels: &Labels,

@@ -23,6 +23,7 @@ use crate::frame::frame_message;
 use crate::push::Pusher;
 use crate::registry::{Connection, Fleet};
 use crate::session::{Outcome, Session, SessionError, SotwRequest, Variant};
+use crate::status::write_status;
 
 /// Requests read in one poll before the responses get their turn.
 const MAX_REQUESTS_PER_POLL: usize = 64;
@@ -207,11 +208,14 @@ impl<R: XdsRequest> AdsStream<R> {
             .as_mut()
             .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
+}
 
+impl<R> AdsStream<R> {
     fn leave(&mut self) {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
         if let Phase::Waiting(connection, _) | Phase::Open(connection, _) = phase {
             self.fleet.disconnect(&connection);
+            self.pusher.part(Arc::clone(connection.proxy()));
         }
     }
 }
@@ -243,9 +247,7 @@ impl<R: XdsRequest> Body for AdsStream<R> {
             this.leave();
             let mut trailers = HeaderMap::new();
             return Poll::Ready(Some(
-                status
-                    .add_header(&mut trailers)
-                    .map(|()| Frame::trailers(trailers)),
+                write_status(&status, &mut trailers).map(|()| Frame::trailers(trailers)),
             ));
         }
         this.make_frames();
@@ -258,9 +260,7 @@ impl<R: XdsRequest> Body for AdsStream<R> {
 
 impl<R> Drop for AdsStream<R> {
     fn drop(&mut self) {
-        if let Phase::Waiting(connection, _) | Phase::Open(connection, _) = &self.phase {
-            self.fleet.disconnect(connection);
-        }
+        self.leave();
     }
 }
 

@@ -5,6 +5,8 @@ mod ads;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod epoch;
+#[cfg(test)]
 mod session_laws;
 #[cfg(test)]
 mod session_order;

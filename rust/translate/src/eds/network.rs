@@ -38,8 +38,8 @@ pub struct NetworkGateways {
 }
 
 impl NetworkGateways {
-    /// The gateways that MeshNetworks gives by address, and those that Services are: by their network label, or
-    /// by name in MeshNetworks. Services stand in the mesh's own cluster, addresses in none.
+    /// The gateways that `MeshNetworks` gives by address, and those that Services are: by their network label, or
+    /// by name in `MeshNetworks`. Services stand in the mesh's own cluster, addresses in none.
     pub fn of(mesh: &MeshSnapshot) -> Shared<Self> {
         let mut gateways: Vec<NetworkGateway> = Vec::new();
         for (network, gateway) in configured(mesh) {
@@ -103,7 +103,7 @@ impl NetworkGateways {
     }
 }
 
-/// All gateways of MeshNetworks, with the network that each leads to.
+/// All gateways of `MeshNetworks`, with the network that each leads to.
 fn configured(mesh: &MeshSnapshot) -> impl Iterator<Item = (&str, &NetworkGatewayConfig)> {
     let networks = mesh.networks.networks.iter();
     networks.flat_map(|(name, network)| {
@@ -112,7 +112,7 @@ fn configured(mesh: &MeshSnapshot) -> impl Iterator<Item = (&str, &NetworkGatewa
     })
 }
 
-/// The networks that a Service leads to, and by which of its ports: its label counts before MeshNetworks, and
+/// The networks that a Service leads to, and by which of its ports: its label counts before `MeshNetworks`, and
 /// there only the networks of the mesh's own cluster do (istio `getGatewayDetails`).
 fn doors_of<'a>(mesh: &'a MeshSnapshot, service: &'a Service) -> Vec<(&'a str, u32)> {
     if service.registry != Registry::Kubernetes {
