@@ -33,9 +33,9 @@ class Lab(Stage):
     def _wait_for_all(self) -> None:
         for pod in meshes.PODS:
             is_live = functools.partial(self.is_live, pod.name)
-            self.wait(is_live, f"the sidecar of {pod.name} is live")
+            self.wait(is_live, f"the sidecar of {pod.name} is live", 40)
         for host in ("reviews", "ratings", "details"):
-            self.wait(functools.partial(self._is_answering, host), f"{host} answers")
+            self.wait(functools.partial(self._is_answering, host), f"{host} answers", 40)
         self.wait_settled()
 
     def wait_settled(self) -> None:
