@@ -3,6 +3,7 @@
 mod fixed;
 pub mod inbound;
 mod load_balancer;
+mod mesh_tls;
 mod metadata;
 pub mod outbound;
 mod outlier;

@@ -3,6 +3,7 @@
 //! Source: istio pilot/pkg/networking/util/util.go `AddConfigInfoMetadata`, `core/cluster_builder.go`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use navarch_envoy::any;
 use navarch_envoy::envoy::config::cluster::v3::Filter;
@@ -78,6 +79,11 @@ fn service_name(service: &Service) -> &str {
 
 /// Istio's filter that exchanges metadata over TCP; only its Envoy build has it.
 pub(super) fn metadata_exchange() -> Filter {
+    static FILTER: LazyLock<Filter> = LazyLock::new(build_metadata_exchange);
+    FILTER.clone()
+}
+
+fn build_metadata_exchange() -> Filter {
     let settings = TypedStruct {
         type_url: "type.googleapis.com/envoy.tcp.metadataexchange.config.MetadataExchange".into(),
         value: Some(object([

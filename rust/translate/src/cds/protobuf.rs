@@ -6,7 +6,7 @@ use navarch_envoy::any;
 use navarch_envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use navarch_model::Span;
 use prost::{Message, Name};
-use prost_types::{Duration, ListValue, Struct, Value, value::Kind};
+use prost_types::{Any, Duration, ListValue, Struct, Value, value::Kind};
 
 /// A span as protobuf's Duration.
 pub(crate) fn duration(span: Span) -> Duration {
@@ -56,8 +56,13 @@ pub(crate) fn object_value(fields: impl IntoIterator<Item = (&'static str, Value
 
 /// A transport socket with its settings.
 pub(crate) fn transport_socket<M: Message + Name>(name: &str, settings: &M) -> TransportSocket {
+    packed_socket(name, any::pack(settings))
+}
+
+/// A transport socket with settings that are packed already.
+pub(crate) fn packed_socket(name: &str, settings: Any) -> TransportSocket {
     TransportSocket {
         name: name.to_owned(),
-        config_type: Some(ConfigType::TypedConfig(any::pack(settings))),
+        config_type: Some(ConfigType::TypedConfig(settings)),
     }
 }

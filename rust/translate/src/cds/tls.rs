@@ -23,15 +23,13 @@ use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use navarch_envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use navarch_model::{ClientTlsMode, ClientTlsSettings, ProxyKind, ProxyProtocol};
-use prost_types::Struct;
+use prost_types::{Any, Struct};
 
+use super::mesh_tls::{MeshTls, mesh_context};
 use super::pool::HttpSide;
-use super::protobuf::{object, text, transport_socket};
+use super::protobuf::{object, packed_socket, text, transport_socket};
 use super::settings::{ClusterClient, ClusterSettings};
-use crate::config_source::{
-    DEFAULT_SECRET, ROOT_SECRET, credential_secret, file_certificate_secret, file_root_secret,
-    sds_secret,
-};
+use crate::config_source::{credential_secret, file_certificate_secret, file_root_secret};
 
 const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
@@ -119,9 +117,13 @@ pub(crate) fn apply_tls(
     let context = match choose(inputs)? {
         Choice::Plaintext => return Ok(()),
         Choice::Mesh { sans, sni } => {
-            let context = mesh_context(inputs.client, sans, sni, http.is_http2());
+            let tls = MeshTls {
+                is_istio: inputs.client.is_istio,
+                is_http2: http.is_http2(),
+            };
+            let context = mesh_context(tls, sans, &sni);
             if is_automatic && inputs.is_matched_by_endpoint {
-                cluster.transport_socket_matches = socket_matches(&context);
+                cluster.transport_socket_matches = socket_matches(context);
                 return Ok(());
             }
             context
@@ -131,10 +133,10 @@ pub(crate) fn apply_tls(
                 return Ok(());
             }
             set_automatic_names(http, &tls, inputs.is_dynamic);
-            origination_context(inputs, &tls, http.is_http2())?
+            any::pack(&origination_context(inputs, &tls, http.is_http2())?)
         }
     };
-    cluster.transport_socket = Some(transport_socket(TLS_SOCKET, &context));
+    cluster.transport_socket = Some(packed_socket(TLS_SOCKET, context));
     Ok(())
 }
 
@@ -216,41 +218,7 @@ fn is_withheld(inputs: &TlsInputs<'_>, tls: &ClientTlsSettings) -> bool {
         && !inputs.has_workload_selector
 }
 
-/// Mutual TLS within the mesh.
-fn mesh_context(
-    client: &ClusterClient,
-    sans: Vec<String>,
-    sni: String,
-    is_http2: bool,
-) -> UpstreamTlsContext {
-    let mut alpn: Vec<String> = Vec::new();
-    if client.is_istio {
-        alpn.push("istio-peer-exchange".into());
-    }
-    alpn.push("istio".into());
-    if is_http2 {
-        alpn.push("h2".into());
-    }
-    let validation =
-        ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-            default_validation_context: Some(validation_context(sans)),
-            validation_context_sds_secret_config: Some(sds_secret(ROOT_SECRET)),
-            ..CombinedCertificateValidationContext::default()
-        });
-    UpstreamTlsContext {
-        sni,
-        common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(tls_parameters()),
-            tls_certificate_sds_secret_configs: vec![sds_secret(DEFAULT_SECRET)],
-            alpn_protocols: alpn,
-            validation_context_type: Some(validation),
-            ..CommonTlsContext::default()
-        }),
-        ..UpstreamTlsContext::default()
-    }
-}
-
-fn tls_parameters() -> TlsParameters {
+pub(super) fn tls_parameters() -> TlsParameters {
     TlsParameters {
         tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
         tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
@@ -258,7 +226,7 @@ fn tls_parameters() -> TlsParameters {
     }
 }
 
-fn validation_context(sans: Vec<String>) -> CertificateValidationContext {
+pub(super) fn validation_context(sans: Vec<String>) -> CertificateValidationContext {
     let exact = |san| StringMatcher {
         match_pattern: Some(MatchPattern::Exact(san)),
         ..StringMatcher::default()
@@ -421,12 +389,12 @@ fn set_automatic_names(http: &mut HttpSide, tls: &ClientTlsSettings, is_dynamic:
 }
 
 /// Mutual TLS to the endpoints that are marked for it, plaintext to the others.
-fn socket_matches(context: &UpstreamTlsContext) -> Vec<TransportSocketMatch> {
+fn socket_matches(context: Any) -> Vec<TransportSocketMatch> {
     vec![
         TransportSocketMatch {
             name: "tlsMode-istio".into(),
             r#match: Some(object([("tlsMode", text("istio"))])),
-            transport_socket: Some(transport_socket(TLS_SOCKET, context)),
+            transport_socket: Some(packed_socket(TLS_SOCKET, context)),
         },
         TransportSocketMatch {
             name: "tlsMode-disabled".into(),
