@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use navarch_encode::{EncodedResource, Resource};
+use navarch_encode::{Body, EncodedResource};
 use navarch_model::{Diagnostic, Proxy, ProxyKind};
-use navarch_snapshot::{MeshOptions, MeshSnapshot, MeshStore, ProxyScope, ServiceTarget};
+use navarch_snapshot::{MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 use navarch_translate::{cds, eds, lds, nds, rds};
 
 use crate::scenarios::Scenario;
@@ -51,7 +51,7 @@ pub struct Generated {
 }
 
 impl Generated {
-    fn add<M: Resource>(&mut self, (message, faults): (Option<M>, Vec<Diagnostic>)) {
+    fn add<M: Body>(&mut self, (message, faults): (Option<M>, Vec<Diagnostic>)) {
         self.resources
             .extend(message.as_ref().map(EncodedResource::encode));
         self.diagnostics.extend(faults);
@@ -91,7 +91,7 @@ impl Bench {
             proxy,
             route_names: BTreeSet::new(),
         };
-        let listeners = lds::listener_inputs(&bench.mesh, &bench.scope, bench.targets());
+        let listeners = lds::listener_inputs(&bench.mesh, &bench.scope);
         let names = listeners.iter().flat_map(lds::ListenerInputs::route_names);
         bench.route_names = names.map(str::to_owned).collect();
         bench
@@ -119,10 +119,6 @@ impl Bench {
         self.proxy.kind == ProxyKind::Sidecar
     }
 
-    fn targets(&self) -> &[ServiceTarget] {
-        &self.scope.group.service_targets
-    }
-
     fn clusters(&self, made: &mut Generated) {
         for inputs in cds::cluster_inputs(&self.mesh, &self.scope) {
             made.add(cds::build_cluster(&inputs));
@@ -141,7 +137,7 @@ impl Bench {
     }
 
     fn listeners(&self, made: &mut Generated) {
-        for inputs in lds::listener_inputs(&self.mesh, &self.scope, self.targets()) {
+        for inputs in lds::listener_inputs(&self.mesh, &self.scope) {
             let (listener, faults) = lds::build_listener(&inputs);
             made.add((Some(listener), faults));
         }
@@ -155,7 +151,7 @@ impl Bench {
 
     fn routes(&self, made: &mut Generated) {
         let names = &self.route_names;
-        for inputs in rds::route_inputs(&self.mesh, &self.scope, self.targets(), names) {
+        for inputs in rds::route_inputs(&self.mesh, &self.scope, names) {
             let (routes, faults) = rds::build_route_configuration(&inputs);
             made.add((Some(routes), faults));
         }

@@ -11,7 +11,7 @@ use navarch_translate::eds::local_cluster;
 use navarch_translate::{cds, eds, lds, nds, rds};
 
 use crate::cache::ResourceCache;
-use crate::resource::{EncodedResource, Resource};
+use crate::resource::{Body, EncodedResource};
 use crate::resource_snapshot::ResourcePart;
 
 /// Resources with what their builders had to say.
@@ -24,7 +24,7 @@ pub struct Assembled {
 }
 
 impl Assembled {
-    fn add<I: Hash, M: Resource>(
+    fn add<I: Hash, M: Body>(
         &mut self,
         cache: &ResourceCache,
         inputs: &[I],
@@ -40,7 +40,7 @@ impl Assembled {
                 items.push(resource);
             }
         }
-        self.part.set_items(M::TYPE, items);
+        self.part.set_items(M::TYPE_URL, items);
     }
 }
 
@@ -51,17 +51,16 @@ pub fn assemble_group(cache: &ResourceCache, mesh: &MeshSnapshot, scope: &ProxyS
     made.add(cache, &eds::endpoint_inputs(mesh, scope), |inputs| {
         (Some(eds::build_load_assignment(inputs)), Vec::new())
     });
-    let targets = &scope.group.service_targets;
-    let listeners = lds::listener_inputs(mesh, scope, targets);
+    let listeners = lds::listener_inputs(mesh, scope);
     let names = listeners.iter().flat_map(lds::ListenerInputs::route_names);
     let names: BTreeSet<String> = names.map(str::to_owned).collect();
     made.add(cache, &listeners, |inputs| {
         let (listener, faults) = lds::build_listener(inputs);
         (Some(listener), faults)
     });
-    let conflicts = rds::gateway_conflicts(mesh, scope, targets);
+    let conflicts = rds::gateway_conflicts(scope);
     made.diagnostics.extend(conflicts);
-    let routes = rds::route_inputs(mesh, scope, targets, &names);
+    let routes = rds::route_inputs(mesh, scope, &names);
     made.add(cache, &routes, |inputs| {
         let (routes, faults) = rds::build_route_configuration(inputs);
         (Some(routes), faults)

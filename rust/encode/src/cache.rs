@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use navarch_envoy::TypeUrl;
 use navarch_model::Diagnostic;
 
-use crate::resource::{EncodedResource, Resource};
+use crate::resource::{Body, EncodedResource};
 use crate::shared_body::lock;
 use crate::version::{InputsKey, content_key};
 
@@ -82,9 +82,9 @@ impl ResourceCache {
     pub fn resolve<I, M>(&self, inputs: &I, build: impl FnOnce(&I) -> M) -> Arc<EncodedResource>
     where
         I: Hash + ?Sized,
-        M: Resource,
+        M: Body,
     {
-        let key = (M::TYPE, InputsKey::of(inputs));
+        let key = (M::TYPE_URL, InputsKey::of(inputs));
         let known = lock(&self.by_inputs)
             .entries
             .get(&key)
@@ -117,9 +117,9 @@ impl ResourceCache {
     ) -> (Option<Arc<EncodedResource>>, Vec<Diagnostic>)
     where
         I: Hash + ?Sized,
-        M: Resource,
+        M: Body,
     {
-        let key = (M::TYPE, InputsKey::of(inputs));
+        let key = (M::TYPE_URL, InputsKey::of(inputs));
         if !self.verify
             && let Some(known) = self.find(key)
         {
@@ -157,7 +157,7 @@ impl ResourceCache {
     }
 
     /// The encoded form of a message whose inputs are not tracked.
-    pub fn encode<M: Resource>(&self, message: &M) -> Arc<EncodedResource> {
+    pub fn encode<M: Body>(&self, message: &M) -> Arc<EncodedResource> {
         self.intern(EncodedResource::encode(message))
     }
 

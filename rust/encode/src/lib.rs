@@ -21,7 +21,7 @@ pub use assemble::{
 };
 pub use cache::ResourceCache;
 pub use diff::ListDiff;
-pub use resource::{EncodedResource, Resource};
+pub use resource::{Body, EncodedResource, Resource};
 pub use resource_list::ResourceList;
 pub use resource_snapshot::{Inconsistency, ResourcePart, ResourceSnapshot, Resources};
 pub use version::Version;

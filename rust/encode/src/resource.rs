@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::config::cluster::v3::Cluster;
 use navarch_envoy::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use navarch_envoy::envoy::config::core::v3::TypedExtensionConfig;
@@ -10,15 +11,22 @@ use navarch_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use navarch_envoy::envoy::config::listener::v3::filter::ConfigType;
 use navarch_envoy::envoy::config::listener::v3::{Filter, Listener};
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
-use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
-use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use navarch_envoy::istio::networking::nds::v1::NameTable;
-use navarch_envoy::{TypeUrl, any};
 use navarch_model::Diagnostic;
+use navarch_translate::rds::EncodedRouteConfiguration;
+use prost::encoding::{
+    WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
+};
 use prost::{Message, Name};
 
 use crate::version::Version;
+
+const HTTP_CONNECTION_MANAGER: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+/// Field numbers of the connection manager and of its `Rds`.
+const HCM_RDS: u32 = 3;
+const RDS_ROUTE_CONFIG_NAME: u32 = 2;
 
 /// One resource as it goes on the wire.
 ///
@@ -39,14 +47,14 @@ pub struct EncodedResource {
 
 impl EncodedResource {
     /// Encode a message, outside any cache.
-    pub fn encode<M: Resource>(message: &M) -> Self {
+    pub fn encode<B: Body>(body: &B) -> Self {
         let mut references: Vec<Arc<str>> = Vec::new();
-        message.visit_references(&mut |name| references.push(name.into()));
+        body.visit_body_references(&mut |name| references.push(name.into()));
         references.sort_unstable();
         references.dedup();
-        let any = Bytes::from(encode_any(message));
+        let any = Bytes::from(encode_any(body));
         Self {
-            name: message.resource_name().into(),
+            name: body.name().into(),
             version: Version::of_bytes(&any),
             any,
             references: references.into(),
@@ -62,15 +70,71 @@ impl EncodedResource {
     }
 }
 
-fn encode_any<M: Resource>(message: &M) -> Vec<u8> {
-    let (url, value_len) = (M::TYPE.as_str(), message.encoded_len());
-    let mut out = Vec::with_capacity(url.len() + value_len + 16);
-    prost::encoding::bytes::encode(1, &url.as_bytes().to_vec(), &mut out);
-    prost::encoding::encode_key(2, prost::encoding::WireType::LengthDelimited, &mut out);
-    prost::encoding::encode_varint(value_len as u64, &mut out);
-    message.encode_raw(&mut out);
-    out.shrink_to_fit();
+fn encode_any<B: Body>(body: &B) -> Vec<u8> {
+    let (url, value_len) = (B::TYPE_URL.as_str(), body.body_len());
+    let len = |n: usize| 1 + encoded_len_varint(n as u64) + n;
+    let mut out = Vec::with_capacity(len(url.len()) + len(value_len));
+    encode_key(1, WireType::LengthDelimited, &mut out);
+    encode_varint(url.len() as u64, &mut out);
+    out.extend_from_slice(url.as_bytes());
+    encode_key(2, WireType::LengthDelimited, &mut out);
+    encode_varint(value_len as u64, &mut out);
+    body.write_body(&mut out);
     out
+}
+
+/// What becomes a resource: a message, or its bytes where the builder writes them itself.
+pub trait Body {
+    /// Its resource type.
+    const TYPE_URL: TypeUrl;
+
+    /// The name by which it is subscribed to.
+    fn name(&self) -> &str;
+
+    /// How many bytes the message has.
+    fn body_len(&self) -> usize;
+
+    /// Write the message.
+    fn write_body(&self, out: &mut Vec<u8>);
+
+    /// As [`Resource::visit_references`].
+    fn visit_body_references(&self, _visit: &mut dyn FnMut(&str)) {}
+}
+
+impl<M: Resource> Body for M {
+    const TYPE_URL: TypeUrl = M::TYPE;
+
+    fn name(&self) -> &str {
+        self.resource_name()
+    }
+
+    fn body_len(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) {
+        self.encode_raw(out);
+    }
+
+    fn visit_body_references(&self, visit: &mut dyn FnMut(&str)) {
+        self.visit_references(visit);
+    }
+}
+
+impl Body for EncodedRouteConfiguration {
+    const TYPE_URL: TypeUrl = TypeUrl::Route;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn body_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+    }
 }
 
 /// A message that is a resource of the discovery services.
@@ -130,21 +194,46 @@ impl Resource for Listener {
         let chains = self.filter_chains.iter().chain(&self.default_filter_chain);
         for filter in chains.flat_map(|chain| &chain.filters) {
             if let Some(name) = route_config_name(filter) {
-                visit(&name);
+                visit(name);
             }
         }
     }
 }
 
 /// The route configuration that an HTTP connection manager fetches by RDS.
-fn route_config_name(filter: &Filter) -> Option<String> {
+fn route_config_name(filter: &Filter) -> Option<&str> {
     let Some(ConfigType::TypedConfig(config)) = &filter.config_type else {
         return None;
     };
-    match any::unpack::<HttpConnectionManager>(config)?.route_specifier? {
-        RouteSpecifier::Rds(rds) => Some(rds.route_config_name),
-        _ => None,
+    if config.type_url.rsplit('/').next() != Some(HTTP_CONNECTION_MANAGER) {
+        return None;
     }
+    let rds = find_field(&config.value, HCM_RDS)?;
+    std::str::from_utf8(find_field(rds, RDS_ROUTE_CONFIG_NAME)?).ok()
+}
+
+/// The first field of that number in an encoded message, if it has a length; connection managers are large, and to decode
+/// them for one name costs more than to build them.
+fn find_field(mut message: &[u8], wanted: u32) -> Option<&[u8]> {
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message).ok()?;
+        let len = match wire_type {
+            WireType::Varint => {
+                decode_varint(&mut message).ok()?;
+                0
+            }
+            WireType::SixtyFourBit => 8,
+            WireType::ThirtyTwoBit => 4,
+            WireType::LengthDelimited => usize::try_from(decode_varint(&mut message).ok()?).ok()?,
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        let (field, rest) = message.split_at_checked(len)?;
+        if number == wanted {
+            return Some(field);
+        }
+        message = rest;
+    }
+    None
 }
 
 impl Resource for RouteConfiguration {

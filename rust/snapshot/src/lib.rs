@@ -8,6 +8,7 @@ mod analysis;
 mod change;
 mod destination_rule;
 mod gateway_api;
+mod gateway_merge;
 mod group;
 mod ingress;
 mod mesh;
@@ -23,6 +24,9 @@ pub use change::{Batch, Change, ChangeSet};
 pub use gateway_api::{
     AncestorStatus, Condition, ListenerStatus, ObjectStatus, ParentStatus, Reason, StatusAddress,
     StatusContent,
+};
+pub use gateway_merge::{
+    GatewayConflict, GatewayServer, MergedGateway, ServerPort, merge_gateways,
 };
 pub use group::NodeGroup;
 pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};

@@ -10,6 +10,7 @@ use navarch_model::{
     Registry, Service, Shared, Sidecar, VirtualService, Visibility,
 };
 
+use crate::gateway_merge::{MergedGateway, merge_gateways};
 use crate::sidecar::EgressHosts;
 use crate::{MeshSnapshot, NodeGroup};
 
@@ -58,6 +59,8 @@ pub struct ProxyScope {
     pub sidecar: Option<Shared<Sidecar>>,
     /// What happens to traffic for unknown destinations.
     pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// The servers of a router, merged; empty for sidecars.
+    pub gateways: Arc<MergedGateway>,
     by_host: BTreeMap<Hostname, usize>,
     destination_rules: BTreeMap<Hostname, Shared<DestinationRule>>,
 }
@@ -132,8 +135,16 @@ impl MeshSnapshot {
             services,
             sidecar,
             outbound_traffic_policy,
+            gateways: Arc::new(self.merged_gateways(group)),
             destination_rules,
         }
+    }
+
+    fn merged_gateways(&self, group: &NodeGroup) -> MergedGateway {
+        if group.kind != ProxyKind::Router {
+            return MergedGateway::default();
+        }
+        merge_gateways(&self.gateways_of(&group.labels), &group.service_targets)
     }
 
     /// Services exported to a namespace, by age.

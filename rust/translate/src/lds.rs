@@ -9,6 +9,7 @@ mod facts;
 mod filter_chain;
 mod gateway;
 mod hcm;
+mod hcm_tail;
 mod inbound;
 mod inbound_build;
 mod inbound_chain;
@@ -29,7 +30,7 @@ use navarch_envoy::envoy::config::listener::v3::Listener;
 use navarch_model::{
     Diagnostic, InterceptionMode, OutboundTrafficPolicyMode, Proxy, ProxyKind, Shared,
 };
-use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
+use navarch_snapshot::{MeshSnapshot, ProxyScope};
 
 use facts::{HttpFacts, NetworkFacts};
 pub use gateway::GatewayInputs;
@@ -65,15 +66,9 @@ impl ListenerInputs {
 }
 
 /// Inputs of the listeners that all proxies of a group share, in the order of the answer.
-///
-/// `targets` are what the proxy serves itself: a router's ports are told by its services. Sidecars need none.
-pub fn listener_inputs(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    targets: &[ServiceTarget],
-) -> Vec<ListenerInputs> {
+pub fn listener_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ListenerInputs> {
     if scope.group.kind == ProxyKind::Router {
-        let gateways = gateway::inputs(mesh, scope, targets).into_iter();
+        let gateways = gateway::inputs(mesh, scope).into_iter();
         return gateways.map(ListenerInputs::Gateway).collect();
     }
     if scope.mesh_config.proxy_listen_port == 0 {

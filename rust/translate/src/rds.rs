@@ -2,7 +2,7 @@
 //!
 //! [`route_inputs`] finds everything that matters, and by it the names and domains of all virtual hosts;
 //! [`build_route_configuration`] makes the message. A virtual host is a piece of its own
-//! ([`VirtualHostInputs`], [`build_virtual_host`]): a change of one VirtualService makes one anew.
+//! ([`VirtualHostInputs`]): a change of one VirtualService makes one anew.
 
 mod action;
 mod base64;
@@ -10,7 +10,6 @@ mod cors;
 mod domain;
 mod fault;
 mod gateway;
-mod gateway_merge;
 mod hash_policy;
 mod header;
 mod inbound;
@@ -25,6 +24,7 @@ mod selection;
 mod sidecar;
 mod string_match;
 mod virtual_host;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -34,19 +34,20 @@ use std::sync::Arc;
 
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_model::{Diagnostic, HttpRetry, ProxyKind};
-use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
+use navarch_snapshot::{GatewayConflict, MeshSnapshot, ProxyScope};
+
+use virtual_host::write_virtual_host;
+use wire::RouteList;
 
 pub(crate) use domain::short_names;
-pub use gateway_merge::{
-    GatewayConflict, GatewayServer, MergedGateway, ServerPort, merge_gateways,
-};
 pub use inbound::{InboundRouteInputs, inbound_route_configuration};
 pub use inputs::{
     DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
     UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 pub(crate) use selection::Precedence;
-pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL, build_virtual_host};
+pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
+pub use wire::EncodedRouteConfiguration;
 
 /// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
@@ -54,35 +55,25 @@ const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 /// Inputs of the route configurations of these names, in their order.
 ///
 /// The names are what listeners ask for (`lds::ListenerInputs::route_names`), so that neither lacks the other;
-/// one that means nothing (any more) gives an empty configuration. `targets` are what the proxy serves itself:
-/// a gateway's ports are told by its services. Sidecars need none.
+/// one that means nothing (any more) gives an empty configuration.
 pub fn route_inputs(
     mesh: &MeshSnapshot,
     scope: &ProxyScope,
-    targets: &[ServiceTarget],
     names: &BTreeSet<String>,
 ) -> Vec<RouteConfigurationInputs> {
     match scope.group.kind {
         ProxyKind::Sidecar => sidecar::SidecarRoutes::new(scope).all(names),
         ProxyKind::Router => {
-            let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
-            let routes = gateway::GatewayRoutes::new(mesh, scope, &merged);
+            let routes = gateway::GatewayRoutes::new(mesh, scope);
             names.iter().map(|name| routes.of(name)).collect()
         }
     }
 }
 
 /// What is to be told of a router's Gateways: servers that are not in force, as others have their place.
-pub fn gateway_conflicts(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    targets: &[ServiceTarget],
-) -> Vec<Diagnostic> {
-    if scope.group.kind != ProxyKind::Router {
-        return Vec::new();
-    }
-    let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
-    merged
+pub fn gateway_conflicts(scope: &ProxyScope) -> Vec<Diagnostic> {
+    scope
+        .gateways
         .conflicts
         .iter()
         .map(GatewayConflict::diagnostic)
@@ -92,26 +83,24 @@ pub fn gateway_conflicts(
 /// The route configuration, and what is to be told of the VirtualServices in it.
 pub fn build_route_configuration(
     inputs: &RouteConfigurationInputs,
-) -> (RouteConfiguration, Vec<Diagnostic>) {
-    let mut out = RouteConfiguration {
+) -> (EncodedRouteConfiguration, Vec<Diagnostic>) {
+    let mut whole = RouteConfiguration {
         name: inputs.name.to_string(),
         validate_clusters: Some(false),
         ..RouteConfiguration::default()
     };
     if inputs.is_unknown {
-        return (out, Vec::new());
+        return (EncodedRouteConfiguration::new(whole, &[]), Vec::new());
     }
-    out.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
-    out.ignore_port_in_host_matching = true;
-    let mut diagnostics = Vec::new();
+    whole.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
+    whole.ignore_port_in_host_matching = true;
+    let (mut out, mut routes, mut diagnostics) = (Vec::new(), RouteList::default(), Vec::new());
     for virtual_host in &inputs.virtual_hosts {
-        let (virtual_host, found) = build_virtual_host(virtual_host);
-        out.virtual_hosts.push(virtual_host);
-        diagnostics.extend(found);
+        write_virtual_host(virtual_host, &mut routes, &mut out, &mut diagnostics);
     }
     diagnostics.sort_unstable();
     diagnostics.dedup();
-    (out, diagnostics)
+    (EncodedRouteConfiguration::new(whole, &out), diagnostics)
 }
 
 /// Whether the proxies of a scope tell upstreams how often a request was tried.

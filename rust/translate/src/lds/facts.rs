@@ -9,6 +9,7 @@ use navarch_snapshot::NodeGroup;
 use prost_types::Duration;
 
 use super::access_log::AccessLogFacts;
+use super::hcm_tail::Tails;
 use crate::address::IpMode;
 
 /// What chains of any kind need.
@@ -45,6 +46,8 @@ pub(super) struct HttpFacts {
     /// The proxy's, else the mesh's.
     pub(super) connection_settings: Option<ConnectionSettings>,
     pub(super) has_dynamic_dns: bool,
+    /// Follows from these facts and from the [`NetworkFacts`] of the same group.
+    pub(super) tails: Tails,
 }
 
 impl NetworkFacts {
@@ -87,6 +90,7 @@ impl HttpFacts {
                 .or_else(|| mesh.default_config.connection_settings.clone()),
             proxy_config,
             has_dynamic_dns,
+            tails: Tails::default(),
         }
     }
 }

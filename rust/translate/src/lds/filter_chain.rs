@@ -42,7 +42,7 @@ pub(super) struct ChainMatch {
 }
 
 /// Equal keys: Envoy can't tell the two chains apart.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ConflictKey {
     transport_protocol: &'static str,
     application_protocols: &'static [&'static str],

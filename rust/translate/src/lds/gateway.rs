@@ -2,6 +2,7 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/gateway.go` `buildGatewayListeners`.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use navarch_envoy::envoy::config::core::v3::TrafficDirection;
 use navarch_envoy::envoy::config::listener::v3::{FilterChain, Listener};
 use navarch_model::{
     ConfigKey, Diagnostic, Hostname, Kind, L4MatchAttributes, Protocol, Server, ServerTlsMode,
-    Severity, Shared, VirtualService,
+    Severity, Shared, VirtualService, hash128,
 };
-use navarch_snapshot::{MeshSnapshot, ProxyScope, ServiceTarget};
+use navarch_snapshot::{GatewayServer, MeshSnapshot, ProxyScope, ServerPort};
 
 use super::access_log;
 use super::connection_settings;
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
-use super::filter_chain::{ChainMatch, ConflictKey, MUTUAL_TLS_ANY};
+use super::filter_chain::{ChainMatch, MUTUAL_TLS_ANY};
 use super::hcm::{self, HcmInputs, Routes};
 use super::listener_filter::{proxy_protocol, tls_inspector};
 use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
@@ -26,7 +27,7 @@ use super::tls::{MutualTlsFacts, ServerTlsFacts};
 use crate::address::build_address;
 use crate::http_filter::ListenerClass;
 use crate::name;
-use crate::rds::{GatewayServer, Precedence, ServerPort, merge_gateways};
+use crate::rds::Precedence;
 
 /// One listener of a router.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -82,7 +83,8 @@ enum Content {
 #[derive(Default)]
 struct Draft {
     chains: Vec<GatewayChain>,
-    keys: BTreeSet<ConflictKey>,
+    /// Hashes of what Envoy tells its chains apart by.
+    keys: BTreeSet<u128>,
     rejected: Vec<Arc<str>>,
 }
 
@@ -90,7 +92,7 @@ impl Draft {
     /// Add a server's chains, but those that Envoy can't tell from one that is there.
     fn add(&mut self, gateway: &Arc<str>, chains: impl IntoIterator<Item = GatewayChain>) {
         for chain in chains {
-            if self.keys.insert(chain.conditions.conflict_key()) {
+            if self.keys.insert(hash128(&chain.conditions.conflict_key())) {
                 self.chains.push(chain);
             } else {
                 self.rejected.push(gateway.clone());
@@ -99,33 +101,30 @@ impl Draft {
     }
 }
 
+type ByGateway<'a> = BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>;
+
 struct Router<'a> {
     scope: &'a ProxyScope,
     /// Cluster and host of the mesh's own secret service.
     secret_service: Option<(String, String)>,
     /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, in order of precedence.
-    by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
+    by_gateway: LazyCell<ByGateway<'a>, Box<dyn FnOnce() -> ByGateway<'a> + 'a>>,
     /// SNI hosts of passthrough chains, by port and bind.
     sni_hosts: BTreeMap<u32, BTreeSet<(String, String)>>,
 }
 
 /// The listeners of a router, by address and port.
-pub(super) fn inputs(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    targets: &[ServiceTarget],
-) -> Vec<GatewayInputs> {
+pub(super) fn inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<GatewayInputs> {
     let network = Shared::new(NetworkFacts::new(&scope.mesh_config, &scope.group));
     let http = Shared::new(HttpFacts::new(&scope.mesh_config, &scope.group, false));
-    let merged = merge_gateways(&mesh.gateways_of(&scope.group.labels), targets);
     let mut router = Router {
         scope,
         secret_service: secret_service(mesh),
-        by_gateway: by_gateway(scope),
+        by_gateway: LazyCell::new(Box::new(|| by_gateway(scope))),
         sni_hosts: BTreeMap::new(),
     };
     let mut drafts: BTreeMap<(Vec<Arc<str>>, u32), Draft> = BTreeMap::new();
-    for (port, servers) in &merged.ports {
+    for (port, servers) in &scope.gateways.ports {
         if scope.group.metadata.unprivileged_pod && port.number < 1024 {
             continue;
         }
@@ -190,7 +189,7 @@ fn binds(scope: &ProxyScope, port: &ServerPort) -> Vec<Arc<str>> {
     ]
 }
 
-fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
+fn by_gateway(scope: &ProxyScope) -> ByGateway<'_> {
     let mut by_gateway: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for rule in scope
         .egress

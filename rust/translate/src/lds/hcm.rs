@@ -22,9 +22,12 @@ use navarch_envoy::envoy::extensions::filters::network::http_connection_manager:
 use navarch_envoy::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use navarch_envoy::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use navarch_model::{Protocol, ProxyHeaders};
-use prost_types::Duration;
+use prost::encoding::string;
+use prost::{Message, Name};
+use prost_types::{Any, Duration};
 
 use super::facts::{HttpFacts, NetworkFacts, duration};
+use super::hcm_tail::TailKey;
 use super::network_filter::network_filter;
 use super::{access_log, connection_settings, tracing};
 use crate::address::IpMode;
@@ -33,6 +36,9 @@ use crate::http_filter::{FilterContext, ListenerClass, http_filters};
 
 /// The `server` header that Istio sets where it answers for a workload or gateway.
 const SERVER_NAME: &str = "istio-envoy";
+
+/// The field number of `stat_prefix`; that of the routes is 3 or 4, and none but these two is set below 5.
+const STAT_PREFIX: u32 = 2;
 
 /// Where a connection manager has its routes from.
 pub(super) enum Routes {
@@ -52,11 +58,47 @@ pub(super) struct HcmInputs {
     pub(super) is_explicit_proxy: bool,
 }
 
-/// The network filter.
+/// The network filter; `network` and `http` are facts of the same group.
+///
+/// Name and routes come first among the fields that are set, and all others are the same for many listeners.
 pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs) -> Filter {
+    let key = TailKey {
+        class: inputs.class,
+        protocol: inputs.protocol,
+        is_explicit_proxy: inputs.is_explicit_proxy,
+    };
+    let tail = http
+        .tails
+        .resolve(key, || build_tail(network, http, &inputs).encode_to_vec());
+    let routes = match inputs.routes {
+        Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
+            config_source: Some(config_source::ads()),
+            route_config_name,
+        }),
+        Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
+    };
+    let name = &inputs.stat_prefix;
+    let len = string::encoded_len(STAT_PREFIX, name) + routes.encoded_len() + tail.len();
+    let mut value = Vec::with_capacity(len);
+    string::encode(STAT_PREFIX, name, &mut value);
+    routes.encode(&mut value);
+    value.extend_from_slice(&tail);
+    let config = Any {
+        type_url: HttpConnectionManager::type_url(),
+        value,
+    };
+    network_filter("envoy.filters.network.http_connection_manager", config)
+}
+
+/// Everything but the name and the routes.
+fn build_tail(
+    network: &NetworkFacts,
+    http: &HttpFacts,
+    inputs: &HcmInputs,
+) -> HttpConnectionManager {
     let unset = ProxyHeaders::default();
     let headers = http.proxy_config.proxy_headers.as_ref().unwrap_or(&unset);
-    let context = context(network, http, headers, &inputs);
+    let context = context(network, http, headers, inputs);
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
         tracing: tracing::build(http),
@@ -73,9 +115,8 @@ pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs)
             idle_timeout: Some(duration(idle)),
             ..HttpProtocolOptions::default()
         }),
-        http_protocol_options: http1_options(http, headers, &inputs),
+        http_protocol_options: http1_options(http, headers, inputs),
         request_id_extension: Some(request_id()),
-        stat_prefix: inputs.stat_prefix,
         ..HttpConnectionManager::default()
     };
     normalize(&mut manager, &http.path_normalization);
@@ -90,22 +131,12 @@ pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs)
         }
         ListenerClass::Gateway => forward_gateway(&mut manager, http),
     }
-    manager.route_specifier = Some(match inputs.routes {
-        Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
-            config_source: Some(config_source::ads()),
-            route_config_name,
-        }),
-        Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
-    });
     connection_settings::apply(
         &mut manager,
         http.connection_settings.as_ref(),
         network.kind,
     );
-    network_filter(
-        "envoy.filters.network.http_connection_manager",
-        pack(&manager),
-    )
+    manager
 }
 
 fn context(

@@ -65,7 +65,7 @@ fn answer(changes: Vec<Change>, node: &str) -> Answer {
     let mesh = mesh(changes);
     let proxy = Proxy::from_node_json(node.as_bytes()).unwrap();
     let scope = mesh.scope_of(&mesh.group_of(&proxy));
-    let mut inputs = listener_inputs(&mesh, &scope, &mesh.service_targets(&proxy));
+    let mut inputs = listener_inputs(&mesh, &scope);
     inputs.extend(inbound_listener_inputs(&mesh, &scope, &proxy));
     let (listeners, diagnostics): (Vec<_>, Vec<_>) = inputs.iter().map(build_listener).unzip();
     let codes = diagnostics.into_iter().flatten().map(|d| d.code).collect();

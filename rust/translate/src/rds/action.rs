@@ -115,8 +115,9 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
 
     /// The prefix that a rewrite to `/` takes away: Envoy's own prefix rewrite would leave two slashes.
     fn removable_prefix<'m>(&self, route: &'m Route, rewrite: &HttpRewrite) -> Option<&'m str> {
-        let semantics = self.inputs.virtual_service.semantics;
-        if semantics != RouteSemantics::GatewayApi || rewrite.uri != "/" {
+        if !is_rewritten_by_match(self.http, self.inputs.virtual_service.semantics)
+            || rewrite.uri != "/"
+        {
             return None;
         }
         match &route.r#match.as_ref()?.path_specifier {
@@ -297,6 +298,12 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
             );
         }
     }
+}
+
+/// Whether what a rule does depends on the path that each of its conditions asks for.
+pub(super) fn is_rewritten_by_match(http: &HttpRoute, semantics: RouteSemantics) -> bool {
+    let rewrite = http.rewrite.as_ref();
+    semantics == RouteSemantics::GatewayApi && rewrite.is_some_and(|rewrite| rewrite.uri == "/")
 }
 
 /// The share to mirror: everything where nothing is said.

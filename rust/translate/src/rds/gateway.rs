@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use navarch_model::{ConfigKey, Hostname, Kind, Service, Shared, VirtualService, Visibility};
-use navarch_snapshot::{MeshSnapshot, ProxyScope};
+use navarch_model::{Hostname, Service, Shared, VirtualService, Visibility};
+use navarch_snapshot::{GatewayServer, MeshSnapshot, ProxyScope};
 
 use super::domain::host_and_port;
-use super::gateway_merge::{GatewayServer, MergedGateway};
 use super::inputs::{
     DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, VirtualHostInputs,
     VirtualServiceRoutes,
@@ -22,7 +21,6 @@ use super::sidecar::{destinations_of, only_port, port_numbers, relevant_rule};
 pub(super) struct GatewayRoutes<'a> {
     mesh: &'a MeshSnapshot,
     scope: &'a ProxyScope,
-    merged: &'a MergedGateway,
     /// Visible VirtualServices by Gateway, in Istio's order.
     by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
     has_attempt_count: bool,
@@ -38,18 +36,13 @@ struct Draft {
 }
 
 /// Routes of one VirtualService for one Gateway; all servers of a route configuration share the first one's port.
-type RouteCache = BTreeMap<(Arc<str>, ConfigKey), Option<Shared<VirtualServiceRoutes>>>;
+type RouteCache = BTreeMap<(Arc<str>, u128), Option<Shared<VirtualServiceRoutes>>>;
 
 impl<'a> GatewayRoutes<'a> {
-    pub(super) fn new(
-        mesh: &'a MeshSnapshot,
-        scope: &'a ProxyScope,
-        merged: &'a MergedGateway,
-    ) -> Self {
+    pub(super) fn new(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> Self {
         Self {
             mesh,
             scope,
-            merged,
             by_gateway: by_gateway(scope),
             has_attempt_count: super::has_attempt_count(scope),
         }
@@ -57,7 +50,7 @@ impl<'a> GatewayRoutes<'a> {
 
     /// Inputs of one name.
     pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
-        let Some(servers) = self.merged.routes.get(name) else {
+        let Some(servers) = self.scope.gateways.routes.get(name) else {
             return super::unknown(name);
         };
         let mut drafts: BTreeMap<Hostname, Draft> = BTreeMap::new();
@@ -114,7 +107,7 @@ impl<'a> GatewayRoutes<'a> {
             };
             for host in hosts {
                 let draft = drafts
-                    .entry(lower(&host))
+                    .entry(lower(host))
                     .or_insert_with_key(|host| Draft::new(host, server.port.number));
                 draft.routes.push(routes.clone());
                 draft.is_https_only |= is_https_only;
@@ -125,7 +118,7 @@ impl<'a> GatewayRoutes<'a> {
         }
         for host in &server.hosts {
             let draft = drafts
-                .entry(lower(&host.as_str().into()))
+                .entry(lower(host))
                 .or_insert_with_key(|host| Draft::new(host, server.port.number));
             draft.is_https_only = true;
         }
@@ -137,10 +130,8 @@ impl<'a> GatewayRoutes<'a> {
         entry: &GatewayServer,
         cache: &mut RouteCache,
     ) -> Option<Shared<VirtualServiceRoutes>> {
-        let metadata = &virtual_service.metadata;
-        let key = ConfigKey::new(Kind::VirtualService, &metadata.namespace, &metadata.name);
         cache
-            .entry((entry.gateway.clone(), key))
+            .entry((entry.gateway.clone(), virtual_service.hash128()))
             .or_insert_with(|| self.build_routes(virtual_service, entry))
             .clone()
     }
@@ -230,30 +221,41 @@ fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>
 }
 
 /// The hosts that a server and a VirtualService have in common: of two that meet, the narrower.
-fn common_hosts(server_hosts: &[String], virtual_service: &VirtualService) -> Vec<Hostname> {
-    let namespace = &virtual_service.metadata.namespace;
+fn common_hosts<'a>(
+    server_hosts: &'a [String],
+    virtual_service: &'a VirtualService,
+) -> Vec<&'a str> {
+    let namespace = virtual_service.metadata.namespace.as_str();
     let open = server_hosts.iter().filter_map(|host| {
         let (owner, host) = host.split_once('/').unwrap_or((namespace, host));
-        (owner == namespace).then(|| Hostname::from(host))
+        (owner == namespace).then_some(host)
     });
-    let own = virtual_service.spec.hosts.iter();
-    let own: Vec<Hostname> = own.map(|host| host.as_str().into()).collect();
     let mut common = Vec::new();
     for host in open {
-        for other in &own {
-            let narrower = if host.is_subset_of(other) {
-                &host
-            } else if other.is_subset_of(&host) {
-                other
-            } else {
-                continue;
-            };
-            if !common.contains(narrower) {
-                common.push(narrower.clone());
+        for other in &virtual_service.spec.hosts {
+            if let Some(narrower) = narrower(host, other)
+                && !common.contains(&narrower)
+            {
+                common.push(narrower);
             }
         }
     }
     common
+}
+
+/// The narrower of two hosts that meet.
+fn narrower<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
+    if a == b {
+        return Some(a);
+    }
+    if !a.starts_with('*') && !b.starts_with('*') {
+        return None;
+    }
+    let (first, second) = (Hostname::from(a), Hostname::from(b));
+    if first.is_subset_of(&second) {
+        return Some(a);
+    }
+    second.is_subset_of(&first).then_some(b)
 }
 
 /// Join virtual hosts with the same routes under the name of the most specific host
@@ -294,13 +296,16 @@ fn black_hole(port: u32) -> VirtualHostInputs {
     }
 }
 
-fn lower(host: &Hostname) -> Hostname {
-    host.as_str().to_ascii_lowercase().into()
+fn lower(host: &str) -> Hostname {
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return host.to_ascii_lowercase().into();
+    }
+    host.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use navarch_model::{Hostname, VirtualService};
+    use navarch_model::VirtualService;
 
     use super::common_hosts;
 
@@ -321,7 +326,6 @@ mod tests {
             virtual_service.spec.hosts = own.iter().map(|h| (*h).to_owned()).collect();
             let server: Vec<String> = server.iter().map(|h| (*h).to_owned()).collect();
             let common = common_hosts(&server, &virtual_service);
-            let common: Vec<_> = common.iter().map(Hostname::as_str).collect();
             assert_eq!(common, want);
         }
     }

@@ -1,19 +1,21 @@
 //! Routes: of a VirtualService for one listener, of a service without one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use navarch_envoy::any::pack;
 use navarch_envoy::envoy::config::core::v3::Metadata;
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
-use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction};
+use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteMatch};
 use navarch_model::{
     Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, RouteSemantics, VirtualService, is_selected,
 };
 use prost_types::value::Kind as ValueKind;
 use prost_types::{Struct, Value};
 
-use super::action::RouteBuilder;
+use super::action::{RouteBuilder, is_rewritten_by_match};
 use super::cors::build_cors;
 use super::fault::build_fault;
 use super::hash_policy::build_hash_policy;
@@ -23,6 +25,7 @@ use super::report::Report;
 use super::retry::build_retry_policy;
 use super::route_match::{build_match, is_catch_all, match_everything, path_label};
 use super::scalar::NO_TIMEOUT;
+use super::wire::{OwnParts, RouteList, ServiceParts, SharedParts};
 use crate::name::{ClusterName, outbound_cluster};
 
 /// The name of the only route of a service without a VirtualService.
@@ -30,21 +33,20 @@ const DEFAULT_ROUTE: &str = "default";
 
 /// The routes of a VirtualService, in its order, up to the first that catches everything
 /// (istio route.go `BuildHTTPRoutesForVirtualService`).
-pub(super) fn build_routes(
+pub(super) fn add_routes(
+    routes: &mut RouteList,
     inputs: &VirtualServiceRoutes,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Route> {
+) {
     let mut report = Report::new(&inputs.virtual_service, diagnostics);
-    let mut routes = Vec::new();
     for (i, http) in inputs.virtual_service.spec.http.iter().enumerate() {
-        if push_routes(&mut routes, inputs, (i, http), &mut report) {
+        if push_routes(routes, inputs, (i, http), &mut report) {
             if http.matches.is_empty() || http.matches.iter().any(is_for_everybody) {
                 report_unreachable(inputs, i, &mut report);
             }
             break;
         }
     }
-    routes
 }
 
 /// Whether the VirtualService has any route for the client; without one its hosts go on as if it were not there.
@@ -54,8 +56,31 @@ pub(super) fn has_routes(virtual_service: &VirtualService, client: &RouteClient)
     })
 }
 
+/// Add the only route of a service without a VirtualService.
+pub(super) fn add_service_route(routes: &mut RouteList, inputs: &ServiceRoute) {
+    static PLAIN: LazyLock<ServiceParts> = LazyLock::new(|| {
+        ServiceParts::new(build_service_route(&ServiceRoute {
+            hostname: "any".into(),
+            port: 0,
+            consistent_hash: None,
+            default_retry: None,
+        }))
+    });
+    if inputs.consistent_hash.is_some() || inputs.default_retry.is_some() {
+        routes.push(&build_service_route(inputs), true);
+        return;
+    }
+    let host = inputs.hostname.as_str();
+    let cluster = outbound_cluster(inputs.port, "", host);
+    routes.push_service(&PLAIN, &cluster, &service_operation(inputs));
+}
+
+fn service_operation(inputs: &ServiceRoute) -> String {
+    format!("{}:{}/*", inputs.hostname, inputs.port)
+}
+
 /// The only route of a service without a VirtualService (istio route.go `BuildDefaultHTTPOutboundRoute`).
-pub(super) fn build_service_route(inputs: &ServiceRoute) -> Route {
+fn build_service_route(inputs: &ServiceRoute) -> Route {
     let host = inputs.hostname.as_str();
     let mut action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(outbound_cluster(
@@ -70,7 +95,7 @@ pub(super) fn build_service_route(inputs: &ServiceRoute) -> Route {
     };
     let hash = inputs.consistent_hash.as_deref();
     action.hash_policy.extend(hash.and_then(build_hash_policy));
-    default_route(&format!("{host}:{}/*", inputs.port), action)
+    default_route(&service_operation(inputs), action)
 }
 
 /// The route `default` that takes everything.
@@ -89,24 +114,33 @@ pub(super) fn default_route(operation: &str, action: RouteAction) -> Route {
 
 /// Add the routes of one HTTP rule; whether the last of them catches everything.
 fn push_routes(
-    routes: &mut Vec<Route>,
+    routes: &mut RouteList,
     inputs: &VirtualServiceRoutes,
     (index, http): (usize, &HttpRoute),
     report: &mut Report<'_>,
 ) -> bool {
     if http.matches.is_empty() {
-        routes.push(build_route(inputs, (index, http), None, report));
+        let matcher = match_everything();
+        let mut shared = build_shared(inputs, (index, http), &matcher, report);
+        routes.push_parts(&mut shared, &own_parts(&matcher, http, None));
         return true;
     }
+    let is_shared = !is_rewritten_by_match(http, inputs.virtual_service.semantics);
+    let mut shared = None;
     for condition in http
         .matches
         .iter()
         .filter(|m| is_for_client(m, &inputs.client))
     {
-        let route = build_route(inputs, (index, http), Some(condition), report);
-        let is_last = route.r#match.as_ref().is_some_and(is_catch_all);
-        routes.push(route);
-        if is_last {
+        let matcher = build_match(condition, inputs.virtual_service.semantics);
+        let build = |report: &mut Report<'_>| build_shared(inputs, (index, http), &matcher, report);
+        let parts = match &mut shared {
+            Some(known) if is_shared => known,
+            other => other.insert(build(report)),
+        };
+        let own = own_parts(&matcher, http, Some(condition));
+        routes.push_parts(parts, &own);
+        if own.is_catch_all {
             return true;
         }
     }
@@ -140,21 +174,20 @@ fn is_for_everybody(condition: &HttpMatchRequest) -> bool {
         && is_catch_all(&build_match(condition, RouteSemantics::Istio))
 }
 
-fn build_route(
+/// What the routes of a rule have in common, whatever their conditions.
+fn build_shared(
     inputs: &VirtualServiceRoutes,
     (index, http): (usize, &HttpRoute),
-    condition: Option<&HttpMatchRequest>,
+    matcher: &RouteMatch,
     report: &mut Report<'_>,
-) -> Route {
+) -> SharedParts {
     let virtual_service = &inputs.virtual_service;
     let headers = build_header_mutations(http.headers.as_ref());
+    let is_matcher_read = is_rewritten_by_match(http, virtual_service.semantics);
     let mut route = Route {
-        name: route_name(http, condition),
-        r#match: Some(condition.map_or_else(match_everything, |condition| {
-            build_match(condition, virtual_service.semantics)
-        })),
+        name: http.name.clone(),
+        r#match: is_matcher_read.then(|| matcher.clone()),
         metadata: Some(config_metadata(virtual_service)),
-        stat_prefix: condition.map_or_else(String::new, |c| c.stat_prefix.clone()),
         request_headers_to_add: headers.request_add,
         request_headers_to_remove: headers.request_remove,
         response_headers_to_add: headers.response_add,
@@ -162,10 +195,6 @@ fn build_route(
         ..Route::default()
     };
     RouteBuilder::new(inputs, (index, http), report).add_action(&mut route, headers.authority);
-    route.decorator = Some(Decorator {
-        operation: operation(&route, &virtual_service.metadata.name, inputs.client.port),
-        propagate: None,
-    });
     if let Some(fault) = http.fault.as_ref().and_then(build_fault) {
         let name = "envoy.filters.http.fault".to_owned();
         route.typed_per_filter_config.insert(name, pack(&fault));
@@ -175,19 +204,34 @@ fn build_route(
         let config = pack(&build_cors(policy));
         route.typed_per_filter_config.insert(name, config);
     }
-    route
+    let operation = operation(&route, &virtual_service.metadata.name, inputs.client.port);
+    SharedParts::new(route, operation)
 }
 
-fn route_name(http: &HttpRoute, condition: Option<&HttpMatchRequest>) -> String {
-    match condition.filter(|condition| !condition.name.is_empty()) {
-        Some(condition) => format!("{}.{}", http.name, condition.name),
-        None => http.name.clone(),
+fn own_parts<'a>(
+    matcher: &'a RouteMatch,
+    http: &'a HttpRoute,
+    condition: Option<&'a HttpMatchRequest>,
+) -> OwnParts<'a> {
+    OwnParts {
+        matcher,
+        path_label: path_label(matcher),
+        is_catch_all: is_catch_all(matcher),
+        name: route_name(http, condition),
+        stat_prefix: condition.map_or("", |condition| &condition.stat_prefix),
     }
 }
 
-/// What traces call the route: the destination where there is one, else the VirtualService (istio `GetRouteOperation`).
+fn route_name<'a>(http: &'a HttpRoute, condition: Option<&HttpMatchRequest>) -> Cow<'a, str> {
+    match condition.filter(|condition| !condition.name.is_empty()) {
+        Some(condition) => format!("{}.{}", http.name, condition.name).into(),
+        None => http.name.as_str().into(),
+    }
+}
+
+/// What traces call the route, up to its path: the destination where there is one, else the VirtualService
+/// (istio `GetRouteOperation`).
 fn operation(route: &Route, virtual_service: &str, port: u32) -> String {
-    let path = route.r#match.as_ref().map_or_else(String::new, path_label);
     let cluster = match &route.action {
         Some(Action::Route(RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(name)),
@@ -196,8 +240,8 @@ fn operation(route: &Route, virtual_service: &str, port: u32) -> String {
         _ => None,
     };
     match cluster {
-        Some(ClusterName::Outbound { port, host, .. }) => format!("{host}:{port}{path}"),
-        _ => format!("{virtual_service}:{port}{path}"),
+        Some(ClusterName::Outbound { port, host, .. }) => format!("{host}:{port}"),
+        _ => format!("{virtual_service}:{port}"),
     }
 }
 
@@ -242,7 +286,8 @@ mod tests {
     };
 
     use super::super::inputs::{RouteClient, VirtualServiceRoutes};
-    use super::{build_routes, has_routes, is_for_client};
+    use super::super::wire::RouteList;
+    use super::{add_routes, has_routes, is_for_client};
 
     fn client() -> RouteClient {
         RouteClient {
@@ -305,8 +350,9 @@ mod tests {
             destinations: std::collections::BTreeMap::default(),
         };
         let mut diagnostics = Vec::new();
-        let routes = build_routes(&inputs, &mut diagnostics);
-        assert_eq!(routes.len(), 2);
+        let mut routes = RouteList::default();
+        add_routes(&mut routes, &inputs, &mut diagnostics);
+        assert_eq!(routes.messages().len(), 2);
         let unreachable = diagnostics.iter().filter(|d| d.code == "unreachable-route");
         let paths: Vec<_> = unreachable.map(|d| d.field_path.as_str()).collect();
         assert_eq!(paths, ["spec.http[2]"]);

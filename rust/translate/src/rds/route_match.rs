@@ -1,5 +1,7 @@
 //! The conditions of one route.
 
+use std::borrow::Cow;
+
 use navarch_envoy::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use navarch_envoy::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
@@ -66,12 +68,12 @@ pub(super) fn is_catch_all(matcher: &RouteMatch) -> bool {
 }
 
 /// The path as traces show it.
-pub(super) fn path_label(matcher: &RouteMatch) -> String {
+pub(super) fn path_label(matcher: &RouteMatch) -> Cow<'_, str> {
     match &matcher.path_specifier {
-        Some(PathSpecifier::Prefix(path)) => format!("{path}*"),
-        Some(PathSpecifier::Path(path)) => path.clone(),
-        Some(PathSpecifier::SafeRegex(pattern)) => pattern.regex.clone(),
-        _ => "/*".to_owned(),
+        Some(PathSpecifier::Prefix(path)) => format!("{path}*").into(),
+        Some(PathSpecifier::Path(path)) => path.into(),
+        Some(PathSpecifier::SafeRegex(pattern)) => pattern.regex.as_str().into(),
+        _ => "/*".into(),
     }
 }
 

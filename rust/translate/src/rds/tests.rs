@@ -60,13 +60,14 @@ fn mesh(changes: Vec<Change>) -> Arc<MeshSnapshot> {
 fn inputs(mesh: &MeshSnapshot, node: &str, name: &str) -> RouteConfigurationInputs {
     let proxy = Proxy::from_node_json(node.as_bytes()).unwrap();
     let scope = mesh.scope_of(&mesh.group_of(&proxy));
-    let targets = mesh.service_targets(&proxy);
     let names = BTreeSet::from([name.to_owned()]);
-    route_inputs(mesh, &scope, &targets, &names).remove(0)
+    route_inputs(mesh, &scope, &names).remove(0)
 }
 
 fn build(changes: Vec<Change>, node: &str, name: &str) -> RouteConfiguration {
-    build_route_configuration(&inputs(&mesh(changes), node, name)).0
+    build_route_configuration(&inputs(&mesh(changes), node, name))
+        .0
+        .message()
 }
 
 /// Each virtual host's name with its domains.
@@ -196,7 +197,9 @@ fn hosts_that_are_no_services_are_served_on_port_80_only() {
     changes.push(virtual_service("virtual", spec));
     let mesh = mesh(changes);
     let names = |port: &str| {
-        let config = build_route_configuration(&inputs(&mesh, SIDECAR, port)).0;
+        let config = build_route_configuration(&inputs(&mesh, SIDECAR, port))
+            .0
+            .message();
         let hosts = config.virtual_hosts.into_iter().map(|host| host.name);
         hosts.collect::<Vec<_>>()
     };
@@ -279,7 +282,9 @@ fn a_gateway_joins_virtual_services_and_puts_what_catches_all_last() {
         changes.push(virtual_service(name, &spec));
     }
     let mesh = mesh(changes);
-    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8080")).0;
+    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8080"))
+        .0
+        .message();
     let names = |i: usize| {
         let routes = config.virtual_hosts[i].routes.iter();
         routes.map(|route| &*route.name).collect::<Vec<_>>()
@@ -292,7 +297,9 @@ fn a_gateway_joins_virtual_services_and_puts_what_catches_all_last() {
         ]
     );
     assert_eq!((names(0), names(1)), (vec!["2", "1"], vec!["1"]));
-    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8081")).0;
+    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8081"))
+        .0
+        .message();
     assert_eq!(domains(&config), [("blackhole:8081", vec!["*"])]);
 }
 
@@ -351,6 +358,7 @@ fn destinations_that_are_not_there_are_told_and_named_all_the_same() {
             {"route": [{"destination": {"host": "web", "subset": "v9"}}]}]}"#,
     ));
     let (config, diagnostics) = build_route_configuration(&inputs(&mesh(changes), SIDECAR, "80"));
+    let config = config.message();
     assert_eq!(
         clusters(&config)[0].1,
         [

@@ -9,9 +9,10 @@ use navarch_envoy::envoy::config::route::v3::{
 use navarch_model::Diagnostic;
 
 use super::inputs::{RouteSource, UnknownHosts, VirtualHostInputs};
-use super::route::{build_routes, build_service_route};
-use super::route_match::{is_catch_all, match_everything};
+use super::route::{add_routes, add_service_route};
+use super::route_match::match_everything;
 use super::scalar::NO_TIMEOUT;
+use super::wire::RouteList;
 
 /// The virtual host and route that drop requests for unknown hosts.
 pub const BLOCK_ALL: &str = "block_all";
@@ -20,34 +21,34 @@ pub const ALLOW_ANY: &str = "allow_any";
 /// The same, by resolving each request's host.
 pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 
-/// One virtual host, and what is to be told of the VirtualServices behind it.
-pub fn build_virtual_host(inputs: &VirtualHostInputs) -> (VirtualHost, Vec<Diagnostic>) {
-    let mut diagnostics = Vec::new();
-    let mut routes: Vec<Route> = Vec::new();
+/// Write one virtual host, and tell what is wrong with the VirtualServices behind it; `routes` is scratch space.
+pub(super) fn write_virtual_host(
+    inputs: &VirtualHostInputs,
+    routes: &mut RouteList,
+    out: &mut Vec<u8>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     for source in &inputs.routes {
         match source {
-            RouteSource::Service(service) => routes.push(build_service_route(service)),
-            RouteSource::VirtualService(of) => routes.extend(build_routes(of, &mut diagnostics)),
-            RouteSource::Unknown(unknown) => routes.push(build_unknown_route(unknown)),
+            RouteSource::Service(service) => add_service_route(routes, service),
+            RouteSource::VirtualService(of) => add_routes(routes, of, diagnostics),
+            RouteSource::Unknown(unknown) => routes.push(&build_unknown_route(unknown), true),
         }
     }
     if inputs.is_sorted {
-        routes.sort_by_key(|route| route.r#match.as_ref().is_some_and(is_catch_all));
+        routes.sort();
     }
     let tls = if inputs.is_https_only {
         TlsRequirementType::All
     } else {
         TlsRequirementType::None
     };
-    let virtual_host = VirtualHost {
-        name: inputs.name.to_string(),
-        domains: inputs.domains.iter().map(ToString::to_string).collect(),
-        routes,
+    let rest = VirtualHost {
         include_request_attempt_count: inputs.has_attempt_count,
         require_tls: tls.into(),
         ..VirtualHost::default()
     };
-    (virtual_host, diagnostics)
+    routes.write_virtual_host((&inputs.name, &inputs.domains), &rest, out);
 }
 
 fn build_unknown_route(unknown: &UnknownHosts) -> Route {

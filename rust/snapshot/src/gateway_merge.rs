@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::ServiceTarget;
 use navarch_model::{
     ConfigKey, Diagnostic, Gateway, GatewayServices, Kind, Protocol, Server, ServerTlsMode,
     Severity, Shared,
 };
-use navarch_snapshot::ServiceTarget;
 
 /// A Service with this label does not translate the ports of its gateway.
 const NO_TRANSLATION_LABEL: &str = "experimental.istio.io/disable-gateway-port-translation";
@@ -339,11 +339,11 @@ fn is_tls_server(server: &Server) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::{Change, MeshOptions, MeshStore, ServiceTarget};
     use navarch_model::{
         ConfigKey, EntryPort, Gateway, GatewayServices, Kind, Server, ServerTlsMode,
         ServerTlsSettings, Shared,
     };
-    use navarch_snapshot::{Change, MeshOptions, MeshStore, ServiceTarget};
 
     use super::{clean_hosts, merge_gateways};
 
