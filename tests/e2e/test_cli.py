@@ -61,6 +61,25 @@ def node(case: Path) -> dict[str, Any]:
     return made
 
 
+def test_networks_come_from_a_file_of_their_own(tmp_path: Path) -> None:
+    told, asks = tmp_path / "node.json", node(CASE)
+    asks["metadata"]["NETWORK"] = "near"
+    told.write_text(json.dumps(asks))
+    networks = tmp_path / "networks.yaml"
+    far = (
+        "{endpoints: [{fromRegistry: Kubernetes}], gateways: [{address: 192.0.2.77, port: 15443}]}"
+    )
+    networks.write_text(f"networks: {{far: {far}}}\n")
+    given: list[str | Path] = ["-f", CASE / "input.yaml", "--mesh-networks", networks]
+    done = navarch("translate", *given, "--node", told)
+    assert done.returncode == 0, done.stderr
+    assert "192.0.2.77" in done.stdout
+    networks.write_text("networks: {far: {gateways: [{port: 15443}]}}\n")
+    done = navarch("validate", *given)
+    assert done.returncode == 1
+    assert f"{networks}:1: MeshNetworks mesh: networks.far.gateways[0]" in done.stdout
+
+
 def test_help_names_every_command() -> None:
     done = navarch("--help")
     assert done.returncode == 0
@@ -85,7 +104,9 @@ def test_validate_names_every_fault_with_line_object_and_field(tmp_path: Path) -
         line.startswith(f"{path}:9: VirtualService shop/web: spec.http[0].route[0].weight: ")
         for line in told
     ), told
-    assert any("spec.colour" in line and line.endswith("[unknown-field, IST0106]") for line in told), told
+    assert any(
+        "spec.colour" in line and line.endswith("[unknown-field, IST0106]") for line in told
+    ), told
     assert any(
         "VirtualServicee default/web" in line or "VirtualServicee web" in line for line in told
     )
