@@ -93,20 +93,48 @@ fn check_gateways(
             told.error(rule_key(rule), "unknown-gateway", path, message);
         }
     }
+    check_hosts(rule, gateways, told);
+}
+
+/// Each gateway must take some host, and each host be taken by some gateway, if it is not for the mesh.
+fn check_hosts(
+    rule: &VirtualService,
+    gateways: &BTreeMap<String, ServerHosts>,
+    told: &mut Findings,
+) {
     let namespace = &rule.metadata.namespace;
-    for (i, name) in rule.spec.gateways.iter().enumerate() {
+    let names = &rule.spec.gateways;
+    let hosts: Vec<Hostname> = rule.spec.hosts.iter().map(|h| h.as_str().into()).collect();
+    let mut taken: BTreeSet<&Hostname> = BTreeSet::new();
+    // Of others it is not known which hosts they are for.
+    let mut is_complete = !hosts.is_empty();
+    for (i, name) in names.iter().enumerate() {
         let Some(servers) = gateways.get(name).filter(|servers| !servers.is_made) else {
+            is_complete = false;
             continue;
         };
-        for (j, host) in rule.spec.hosts.iter().enumerate() {
-            if !servers.has(&Hostname::from(host.as_str()), namespace) {
-                let message = format!(
-                    "no server of the Gateway `{name}` (spec.gateways[{i}]) takes `{host}` of this namespace; \
-                     add it to a server's hosts"
-                );
-                let path = format!("spec.hosts[{j}]");
-                told.warn(rule_key(rule), "host-not-in-gateway", path, message);
-            }
+        let of_one: Vec<&Hostname> = hosts
+            .iter()
+            .filter(|host| servers.has(host, namespace))
+            .collect();
+        if of_one.is_empty() && !hosts.is_empty() {
+            let message = format!(
+                "no server of the Gateway `{name}` takes a host of this object from this namespace; \
+                 add one to a server's hosts"
+            );
+            let path = format!("spec.gateways[{i}]");
+            told.warn(rule_key(rule), "host-not-in-gateway", path, message);
+            is_complete = false;
+        }
+        taken.extend(of_one);
+    }
+    for (i, host) in hosts.iter().enumerate().filter(|_| is_complete) {
+        if !taken.contains(host) {
+            let message = format!(
+                "no server of the Gateways {names:?} takes `{host}` from this namespace; add it to a server's hosts"
+            );
+            let path = format!("spec.hosts[{i}]");
+            told.warn(rule_key(rule), "host-not-in-gateway", path, message);
         }
     }
 }
