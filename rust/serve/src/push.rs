@@ -157,12 +157,13 @@ fn run(signal: &Signal, source: &dyn ResourceSource, fleet: &Fleet) {
         drop(bell);
         if changed_at.is_some() || !newcomers.is_empty() {
             taken = taken.max(source.begin_push());
-            let (reason, connections) = match changed_at {
-                Some(_) => {
-                    let trigger = taken.take().unwrap_or(Trigger::Config);
-                    (trigger.as_str(), fleet.connections())
-                }
-                None => ("proxy", newcomers),
+            let (reason, connections) = if changed_at.is_some() {
+                let trigger = taken.take().unwrap_or(Trigger::Config);
+                (trigger.as_str(), fleet.connections())
+            } else {
+                // Nobody else may be left to get what was taken in for them.
+                taken = taken.filter(|_| newcomers.len() < fleet.n_connections());
+                ("proxy", newcomers)
             };
             fleet.metrics().count_trigger(reason);
             let changed_at = changed_at.unwrap_or_else(Instant::now);

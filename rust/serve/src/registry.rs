@@ -137,6 +137,11 @@ impl Fleet {
         lock(&self.connections).values().cloned().collect()
     }
 
+    /// How many streams are open.
+    pub(crate) fn n_connections(&self) -> usize {
+        lock(&self.connections).len()
+    }
+
     /// The latest rejection of each proxy and type that was not followed by an acceptance.
     pub fn rejections(&self) -> Vec<ProxyRejection> {
         lock(&self.rejections)
