@@ -90,17 +90,20 @@ pub fn build_route_configuration(
         ..RouteConfiguration::default()
     };
     if inputs.is_unknown {
-        return (EncodedRouteConfiguration::new(whole, &[]), Vec::new());
+        return (EncodedRouteConfiguration::new(whole, |_| ()), Vec::new());
     }
     whole.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
     whole.ignore_port_in_host_matching = true;
-    let (mut out, mut routes, mut diagnostics) = (Vec::new(), RouteList::default(), Vec::new());
-    for virtual_host in &inputs.virtual_hosts {
-        write_virtual_host(virtual_host, &mut routes, &mut out, &mut diagnostics);
-    }
+    let mut diagnostics = Vec::new();
+    let encoded = EncodedRouteConfiguration::new(whole, |out| {
+        let mut routes = RouteList::default();
+        for virtual_host in &inputs.virtual_hosts {
+            write_virtual_host(virtual_host, &mut routes, out, &mut diagnostics);
+        }
+    });
     diagnostics.sort_unstable();
     diagnostics.dedup();
-    (EncodedRouteConfiguration::new(whole, &out), diagnostics)
+    (encoded, diagnostics)
 }
 
 /// Whether the proxies of a scope tell upstreams how often a request was tried.

@@ -35,16 +35,16 @@ pub struct EncodedRouteConfiguration {
 }
 
 impl EncodedRouteConfiguration {
-    /// Around virtual hosts that [`RouteList::write_virtual_host`] wrote.
-    pub(super) fn new(whole: RouteConfiguration, virtual_hosts: &[u8]) -> Self {
+    /// Of virtual hosts that `write` writes behind what is there, as [`RouteList::write_virtual_host`] does.
+    pub(super) fn new(whole: RouteConfiguration, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let name = whole.name.clone();
-        let mut bytes = Vec::with_capacity(name.len() + virtual_hosts.len() + 16);
+        let mut bytes = Vec::new();
         let head = RouteConfiguration {
             name: whole.name,
             ..RouteConfiguration::default()
         };
         head.encode_raw(&mut bytes);
-        bytes.extend_from_slice(virtual_hosts);
+        write(&mut bytes);
         let tail = RouteConfiguration {
             name: String::new(),
             ..whole
