@@ -92,7 +92,7 @@ impl MeshSnapshot {
             Some(sidecar) if !sidecar.spec.egress.is_empty() => {
                 let listeners = sidecar.spec.egress.iter();
                 listeners
-                    .map(|listener| self.import(listener, sidecar, group, &visible))
+                    .map(|listener| visible.import(listener, sidecar, group))
                     .collect()
             }
             _ => vec![EgressScope {
@@ -177,19 +177,26 @@ impl MeshSnapshot {
             .cloned()
             .collect()
     }
+}
 
+/// What a namespace may see at all.
+struct Visible {
+    services: Vec<Shared<Service>>,
+    virtual_services: Vec<Shared<VirtualService>>,
+}
+
+impl Visible {
     /// What one egress listener of a Sidecar imports: its hosts, and what their VirtualServices lead to.
     fn import(
         &self,
         listener: &EgressListener,
         sidecar: &Sidecar,
         group: &NodeGroup,
-        visible: &Visible,
     ) -> EgressScope {
         // A Sidecar of the root namespace means, by `.`, the namespace that it is applied to.
         let namespace = &group.namespace;
         let hosts = EgressHosts::new(&listener.hosts, namespace);
-        let virtual_services: Vec<_> = visible
+        let virtual_services: Vec<_> = self
             .virtual_services
             .iter()
             .filter(|rule| {
@@ -198,7 +205,7 @@ impl MeshSnapshot {
             })
             .cloned()
             .collect();
-        let imported: BTreeSet<(&str, &str)> = visible
+        let imported: BTreeSet<(&str, &str)> = self
             .services
             .iter()
             .filter(|service| hosts.has_service(&service.hostname, &service.namespace))
@@ -211,15 +218,16 @@ impl MeshSnapshot {
         let is_imported = |service: &Service| {
             imported.contains(&(service.hostname.as_str(), &*service.namespace))
         };
-        let (services, others): (Vec<_>, Vec<_>) = visible
+        let (services, others): (Vec<_>, Vec<_>) = self
             .services
             .iter()
             .cloned()
             .partition(|service| is_imported(service));
         let namespace = &sidecar.metadata.namespace;
+        let meant = services_meant(&self.services, &destinations, namespace);
         let is_destination = |service: &Shared<Service>| {
-            destinations.contains(service.hostname.as_str())
-                && self.is_preferred(service, namespace, visible)
+            let of_host = meant.get(service.hostname.as_str());
+            of_host.is_some_and(|meant| meant.namespace == service.namespace)
         };
         EgressScope {
             listener: Some(listener.clone()),
@@ -228,26 +236,26 @@ impl MeshSnapshot {
             virtual_services,
         }
     }
-
-    /// Whether a host's service is the one that a client of `namespace` means: its own namespace's, else the first.
-    #[expect(clippy::unused_self, reason = "asked of a mesh, like its siblings")]
-    fn is_preferred(&self, service: &Service, namespace: &str, visible: &Visible) -> bool {
-        let same_host = || {
-            visible
-                .services
-                .iter()
-                .filter(|s| s.hostname == service.hostname)
-        };
-        let own = same_host().find(|s| &*s.namespace == namespace);
-        own.or_else(|| same_host().next())
-            .is_some_and(|s| s.namespace == service.namespace)
-    }
 }
 
-/// What a namespace may see at all.
-struct Visible {
-    services: Vec<Shared<Service>>,
-    virtual_services: Vec<Shared<VirtualService>>,
+/// Of each of `hosts` the service that a client of `namespace` means: its own namespace's, else the oldest.
+fn services_meant<'a>(
+    services: &'a [Shared<Service>],
+    hosts: &BTreeSet<&str>,
+    namespace: &str,
+) -> BTreeMap<&'a str, &'a Shared<Service>> {
+    let mut meant: BTreeMap<&str, &Shared<Service>> = BTreeMap::new();
+    for service in services {
+        let host = service.hostname.as_str();
+        if !hosts.contains(host) {
+            continue;
+        }
+        let known = meant.entry(host).or_insert(service);
+        if &*known.namespace != namespace && &*service.namespace == namespace {
+            *known = service;
+        }
+    }
+    meant
 }
 
 fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
