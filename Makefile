@@ -50,7 +50,7 @@ $(BUILT): $(READY) $(SOURCES)
 fmt: setup ## lay out all code
 	cargo fmt --all
 	ruff format .
-	ruff check --fix --quiet . || true
+	ruff check --fix --exit-zero --quiet .
 
 .PHONY: lint
 lint: setup ## layout, ruff, clippy

@@ -6,6 +6,7 @@ workload.py web --listen 127.77.0.11:18000 --reviews 127.77.0.11:19080
 
 from __future__ import annotations
 
+import abc
 import argparse
 import http.client
 import http.server
@@ -17,7 +18,7 @@ RULE_HEADER = "x-canary-rule"
 _TIMEOUT_SECONDS = 10.0
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler, abc.ABC):
     """Answers each GET with JSON, over connections that are kept."""
 
     protocol_version = "HTTP/1.1"
@@ -36,9 +37,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(payload)
 
+    @abc.abstractmethod
     def page(self) -> tuple[int, dict[str, str], dict[str, Any]]:
         """Return status, headers and body of the answer."""
-        raise NotImplementedError
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401  the base class names it so
         """Say nothing: thousands of requests are made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ NAMES: Final = sorted(path.parent.name for path in CASES.glob("*/input.yaml"))
 SCRIPT: Final = """
 ip link set lo up
 ip route add local default dev lo
-ip -6 route add local default dev lo || true
+[ ! -e /proc/net/if_inet6 ] || ip -6 route add local default dev lo
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
@@ -51,7 +52,11 @@ def faults(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Check all selected cases at once, in network namespaces of their own."""
     has_tools = all(map(shutil.which, ("unshare", "ip")))
     if not has_tools or subprocess.run([*ENTER, "true"], check=False).returncode:
-        pytest.skip("needs network and mount namespaces (Debian: util-linux, iproute2)")
+        message = "needs network and mount namespaces (Debian: util-linux, iproute2)"
+        # CI has them: a check that is passed over there would look like one that passed.
+        if os.environ.get("CI") and os.geteuid() == 0:
+            pytest.fail(message)
+        pytest.skip(message)
     names = [_case_of(item) for item in request.session.items if item.path == Path(__file__)]
     folder = tmp_path_factory.mktemp("acceptance")
     return _check([names[n::N_WORKERS] for n in range(N_WORKERS)], folder)

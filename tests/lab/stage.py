@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import shutil
@@ -24,7 +25,7 @@ _WORKLOADS: Final = Path(__file__).with_name("workloads.py")
 _ENVOY: Final = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
 
 
-class Stage:
+class Stage(abc.ABC):
     """What all labs are made of; a context manager that leaves nothing behind."""
 
     def __init__(self) -> None:
@@ -57,9 +58,9 @@ class Stage:
             self._network.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
+    @abc.abstractmethod
     def set_up(self) -> None:
         """Start what this stage has."""
-        raise NotImplementedError
 
     def read(self, name: str) -> str:
         """Return a file of the mesh; "" if there is none."""
