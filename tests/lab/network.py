@@ -23,6 +23,9 @@ PROXY_UID: Final = 1337
 PREFIX_LENGTH: Final = 16
 NODE_IP: Final = "10.77.0.1"
 _BRIDGE: Final = "br0"
+# Given and not left to the kernel, which has a bridge take the lowest address of its ports: a port added later would
+# change it, and who has learned the former sends to nobody until the neighbour entry ages.
+_BRIDGE_MAC: Final = "02:00:0a:4d:00:01"
 _CLONE_NEWNET: Final = 0x40000000
 _N_THREADS: Final = 16
 _numbers = itertools.count()
@@ -123,7 +126,7 @@ class Network:
         self._namespaces: list[Namespace] = []
         self.node = self._make("node")
         at = ["ip", "-n", self.node.name]
-        _run([*at, "link", "add", _BRIDGE, "type", "bridge"])
+        _run([*at, "link", "add", _BRIDGE, "address", _BRIDGE_MAC, "type", "bridge"])
         _run([*at, "address", "add", f"{NODE_IP}/{PREFIX_LENGTH}", "dev", _BRIDGE])
         _run([*at, "link", "set", _BRIDGE, "up"])
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from tests.lab import client, meshes, network, processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _GRPC: Final = f"{network.NODE_IP}:15010"
 _HTTP_PORT: Final = 15014
 _ADMIN_PORT: Final = 15000
 _WORKLOADS: Final = Path(__file__).with_name("workloads.py")
+_UPSTREAM_STATS: Final = "/stats?usedonly&filter=(control_plane|cluster.xds-grpc.upstream_(cx|rq))"
 _ENVOY: Final = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
 
 
@@ -157,12 +158,21 @@ class Stage(abc.ABC):
         self._processes[name] = processes.Process(wrapped, self.dir / f"{name}.log")
 
     def wait(self, is_true: Callable[[], bool], what: str, seconds: float = 20.0) -> float:
-        """Wait until something is true; a failure shows the logs of navarch and of what has ended."""
+        """Wait until something is true; a failure tells all that the stage's processes can say of themselves."""
         try:
             return processes.wait_until(is_true, what, seconds)
         except AssertionError as error:
-            shown = [p for n, p in self._processes.items() if n == "navarch" or not p.is_running]
-            raise AssertionError("\n".join([str(error), *(p.tail() for p in shown)])) from None
+            raise AssertionError("\n".join([str(error), *self._testimony()])) from None
+
+    def _testimony(self) -> Iterator[str]:
+        """Give the logs, which proxies navarch knows, and what each proxy still waits for."""
+        for process in self._processes.values():
+            yield process.tail()
+        if "navarch" in self._processes:
+            yield f"--- /debug/syncz\n{_told(self.ask_navarch('/debug/syncz'))}"
+        for name, pod in self._pods.items():
+            for path in ("/ready", "/init_dump", _UPSTREAM_STATS) if pod.proxy else ():
+                yield f"--- {name}: {path}\n{_told(self.ask_sidecar(name, path))}"
 
     def is_live(self, pod: str) -> bool:
         """Whether a pod's Envoy has got its first configuration."""
@@ -181,6 +191,10 @@ class Stage(abc.ABC):
     def sync_status(self) -> Any:
         """Return what navarch knows of its proxies."""
         return json.loads(self.ask_navarch("/debug/syncz").body)
+
+
+def _told(reply: client.Reply) -> str:
+    return f"{reply.status} {reply.body}"
 
 
 def _is_metric(line: str, name: str) -> bool:
