@@ -50,7 +50,7 @@ class FakeCore:
             self.applied.notify_all()
         return [self.faults[c.key] for c in changes if c.key in self.faults]
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
         with self.applied:
             return self.applied.wait_for(condition, seconds)
 
@@ -80,7 +80,7 @@ class Recorder:
             self.reports[subject] = tuple(diagnostics)
             self._changed.notify_all()
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, seconds), (self.objects.keys(), self.faults())
 
