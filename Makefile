@@ -22,6 +22,8 @@ SOURCES := $(shell find rust python -type f -not -path '*/__pycache__/*' -not -p
 export PYO3_PYTHON := $(BIN)/python
 export PYO3_BUILD_EXTENSION_MODULE := 1
 export PATH := $(BIN):$(PATH)
+# Tests over a real API server need it built; on a desk without Go they are passed over.
+NEEDS_SERVERS := $(if $(CI),servers,$(if $(shell command -v go),servers))
 
 .PHONY: help
 help: ## list the verbs
@@ -69,8 +71,12 @@ walls: build ## who may import whom, sizes, plates
 	PYTHONPATH=python lint-imports --no-cache
 	pytest --quiet tests/contracts
 
+.PHONY: servers
+servers: ## build kube-apiserver and etcd for the tests (needs Go; kept in NAVARCH_SERVERS or NAVARCH_CACHE)
+	$(PYTHON) tests/kubernetes/servers/build.py
+
 .PHONY: test
-test: lint types walls ## all that must pass before a change lands
+test: lint types walls $(NEEDS_SERVERS) ## all that must pass before a change lands
 	cargo test --workspace --locked
 	pytest --durations=10
 

@@ -1,0 +1,80 @@
+"""Builds kube-apiserver and etcd from the modules that are pinned beside this file; prints where they are.
+
+The folder of a build is named after the pins, so that a cache serves any checkout and never an outdated one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+_HERE: Final = Path(__file__).parent
+_PACKAGES: Final = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Servers:
+    """Where the two programs are."""
+
+    etcd: Path
+    apiserver: Path
+
+    @property
+    def are_built(self) -> bool:
+        """Whether both are there."""
+        return self.etcd.is_file() and self.apiserver.is_file()
+
+
+def folder() -> Path:
+    """Return where builds are kept: NAVARCH_SERVERS, else within NAVARCH_CACHE, else in the checkout."""
+    if named := os.environ.get("NAVARCH_SERVERS"):
+        return Path(named)
+    cache = os.environ.get("NAVARCH_CACHE")
+    return Path(cache) / "servers" if cache else _HERE.parents[2] / ".servers"
+
+
+def find_servers() -> Servers:
+    """Return where the programs of these pins are, or would be."""
+    return Servers(*(folder() / f"{name}-{_pins(name)}" for name in _PACKAGES))
+
+
+def _pins(name: str) -> str:
+    files = (_HERE / name / "go.mod", _HERE / name / "go.sum")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def build(servers: Servers) -> None:
+    """Build what is not there."""
+    environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath"}
+    for name, package in _PACKAGES.items():
+        target: Path = getattr(servers, name)
+        if target.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        print(f"building {package}: minutes the first time", file=sys.stderr)
+        made = target.with_suffix(".new")
+        command = ["go", "build", "-ldflags=-s -w", "-o", str(made.absolute()), package]
+        subprocess.run(command, check=True, cwd=_HERE / name, env=environment)
+        made.rename(target)
+
+
+def main() -> None:
+    """Build both, where Go is to be had."""
+    servers = find_servers()
+    if not servers.are_built and shutil.which("go") is None:
+        sys.exit("Go is not installed: the tests of Kubernetes need it to build kube-apiserver")
+    build(servers)
+    print(servers.etcd, servers.apiserver, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
