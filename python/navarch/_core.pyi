@@ -6,7 +6,17 @@ Each call releases the GIL. Only `navarch.core` imports this module.
 
 from typing import TypeAlias, final
 
-__all__ = ["BindError", "Core", "CoreError", "NodeError", "RequestError", "UnknownProxyError"]
+__all__ = [
+    "BindError",
+    "BootstrapError",
+    "Core",
+    "CoreError",
+    "NodeError",
+    "RequestError",
+    "UnknownProxyError",
+    "build_bootstrap",
+    "build_node",
+]
 
 # (kind, namespace, name, code, severity, field_path, message); all but kind, code, severity and message may be "".
 _Diagnostic: TypeAlias = tuple[str, str, str, str, str, str, str]
@@ -19,6 +29,9 @@ class CoreError(Exception):
 class BindError(CoreError):
     """The address can't be listened on."""
 
+class BootstrapError(CoreError):
+    """A bootstrap can't be made: the node's id is malformed, or parts of it are missing."""
+
 class NodeError(CoreError):
     """A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."""
 
@@ -27,6 +40,20 @@ class RequestError(CoreError):
 
 class UnknownProxyError(CoreError):
     """No proxy of that id is connected."""
+
+def build_bootstrap(plan_json: bytes) -> str:
+    """Return Envoy's bootstrap as protobuf JSON.
+
+    The plan is `{"node": NODE, "discovery": {"address": ADDRESS} or {"pipe": PATH}, "admin": ADDRESS, "is_delta": true}`
+    with addresses as `{"host": "127.0.0.1", "port": 15010}` and nodes as `build_node` takes them.
+    """
+
+def build_node(node_json: bytes) -> str:
+    """Return the node of a bootstrap as protobuf JSON.
+
+    Its fields are `id`, `proxy_type`, `ip`, `pod`, `namespace`, `cluster`, `cluster_id`, `service_account`, `labels`,
+    `metadata`, `has_redirect`, `domain_suffix` and `locality`; each has a default.
+    """
 
 @final
 class Core:

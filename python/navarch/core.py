@@ -123,6 +123,28 @@ class Core:
             return self._core.metrics()
 
 
+def build_bootstrap(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return Envoy's bootstrap as protobuf JSON, from a plan as `_core.pyi` describes it.
+
+    Raises:
+        errors.SettingsError: The node's id is malformed, or parts of it are missing.
+    """
+    with _wrapped():
+        made: dict[str, Any] = json.loads(_core.build_bootstrap(json.dumps(plan).encode()))
+    return made
+
+
+def build_node(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the node of a bootstrap alone.
+
+    Raises:
+        errors.SettingsError: The node's id is malformed, or parts of it are missing.
+    """
+    with _wrapped():
+        made: dict[str, Any] = json.loads(_core.build_node(json.dumps(node).encode()))
+    return made
+
+
 def _diagnostic(row: tuple[str, str, str, str, str, str, str]) -> records.Diagnostic:
     kind, namespace, name, code, severity, field_path, message = row
     key = records.SourceKey(kind, namespace, name) if kind else None
@@ -140,6 +162,8 @@ def _wrapped() -> Iterator[None]:
         raise errors.RequestError(str(error)) from error
     except _core.NodeError as error:
         raise errors.NodeError(str(error)) from error
+    except _core.BootstrapError as error:
+        raise errors.SettingsError(str(error)) from error
     except _core.BindError as error:
         raise errors.BindError(str(error)) from error
     except _core.CoreError as error:

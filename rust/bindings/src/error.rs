@@ -18,6 +18,12 @@ create_exception!(
 );
 create_exception!(
     navarch._core,
+    BootstrapError,
+    CoreError,
+    "A bootstrap can't be made: the node's id is malformed, or parts of it are missing."
+);
+create_exception!(
+    navarch._core,
     NodeError,
     CoreError,
     "A node is no JSON of `envoy.config.core.v3.Node`, or lacks what every proxy has."
@@ -42,6 +48,10 @@ pub(crate) enum Failure {
     Options(#[source] serde_json::Error),
     #[error("the request can't be read: {0}")]
     Request(#[source] serde_json::Error),
+    #[error("the plan of a bootstrap can't be read: {0}")]
+    Plan(#[source] serde_json::Error),
+    #[error(transparent)]
+    Bootstrap(navarch_bootstrap::BootstrapError),
     #[error(transparent)]
     Node(#[from] ModelNodeError),
     #[error("`{0}` is no address and port, such as 127.0.0.1:15010")]
@@ -65,6 +75,7 @@ impl From<Failure> for PyErr {
             source = cause.source();
         }
         match failure {
+            Failure::Plan(_) | Failure::Bootstrap(_) => BootstrapError::new_err(text),
             Failure::Node(_) => NodeError::new_err(text),
             Failure::Request(_) => RequestError::new_err(text),
             Failure::Address(_) | Failure::Serve(_) => BindError::new_err(text),

@@ -4,6 +4,7 @@
 //! **Out:** diagnostics, JSON documents, metrics text, exceptions by name.
 //! **Never:** a decision about meshes, a callback into Python, a panic that crosses the border.
 
+mod bootstrap;
 mod boundary;
 mod convert;
 mod core;
@@ -14,7 +15,11 @@ mod simulation;
 #[pyo3::pymodule(name = "_core")]
 mod extension {
     #[pymodule_export]
+    use super::bootstrap::{build_bootstrap, build_node};
+    #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]
-    use super::error::{BindError, CoreError, NodeError, RequestError, UnknownProxyError};
+    use super::error::{
+        BindError, BootstrapError, CoreError, NodeError, RequestError, UnknownProxyError,
+    };
 }
