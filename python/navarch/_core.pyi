@@ -44,8 +44,8 @@ class UnknownProxyError(CoreError):
 def build_bootstrap(plan_json: bytes) -> str:
     """Return Envoy's bootstrap as protobuf JSON.
 
-    The plan is `{"node": NODE, "discovery": {"address": ADDRESS} or {"pipe": PATH}, "admin": ADDRESS, "is_delta": true}`
-    with addresses as `{"host": "127.0.0.1", "port": 15010}` and nodes as `build_node` takes them.
+    The plan is `{"node": NODE, "discovery": {"address": ADDRESS} or {"pipe": PATH}, "admin": ADDRESS,
+    "is_delta": true}` with addresses as `{"host": "127.0.0.1", "port": 15010}` and nodes as `build_node` takes them.
     """
 
 def build_node(node_json: bytes) -> str:
