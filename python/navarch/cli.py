@@ -1,4 +1,4 @@
-"""The command `navarch`: serve, translate, validate, simulate, bootstrap."""
+"""The command `navarch`: serve, translate, validate, simulate, bootstrap, crds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import yaml
 
 import navarch
 from navarch import app, errors, offline, records, settings, simulation
+from navarch.crds import manifests
 from navarch.ops import bootstrap
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -392,3 +393,25 @@ def _locality(text: str) -> dict[str, str]:
     return {
         k: v for k, v in zip(("region", "zone", "sub_zone"), text.split("/"), strict=False) if v
     }
+
+
+@navarch_command.command()
+@click.option(
+    "--output", type=_PATH, help="Directory for one file a kind, in place of standard output."
+)
+def crds(output: Path | None) -> None:
+    """Print the CustomResourceDefinitions of the mesh's kinds: navarch crds | kubectl apply -f -."""
+    definitions = manifests.build_manifests()
+    if output is None:
+        click.echo(
+            "---\n".join(_format(definition, "yaml") for definition in definitions), nl=False
+        )
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for definition in definitions:
+            file = output / f"{definition['metadata']['name']}.yaml"
+            file.write_text(_format(definition, "yaml"))
+    except OSError as error:
+        raise errors.SettingsError(f"--output {output}: {error.strerror or error}") from error
+    click.echo(f"{_count(len(definitions), 'definition')} written to {output}", err=True)
