@@ -1,4 +1,4 @@
-"""The command `navarch`: serve, translate, validate, simulate, bootstrap, crds."""
+"""The command `navarch`: serve, translate, validate, simulate, bootstrap, crds, inject."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import yaml
 
 import navarch
 from navarch import app, errors, offline, records, settings, simulation
+from navarch import inject as injecting
 from navarch.crds import manifests
 from navarch.ops import bootstrap
 
@@ -415,3 +416,22 @@ def crds(output: Path | None) -> None:
     except OSError as error:
         raise errors.SettingsError(f"--output {output}: {error.strerror or error}") from error
     click.echo(f"{_count(len(definitions), 'definition')} written to {output}", err=True)
+
+
+@navarch_command.command()
+@click.option(
+    "-f", "--filename", "file", type=click.File(), required=True, help="YAML, or - for stdin."
+)
+@click.option(
+    "--settings", type=_EXISTING, envvar="NAVARCH_INJECTION_SETTINGS", help="Injection settings."
+)
+@_mesh_config
+@click.option(
+    "-n", "--namespace", default="default", help="Of objects that name none.", show_default=True
+)
+def inject(file: TextIO, settings: Path | None, mesh_config: Path | None, namespace: str) -> None:
+    """Put the proxy into the pods of Deployments, Jobs, Pods and lists; print all the documents."""
+    made = injecting.inject_text(file.read(), namespace, settings, mesh_config)
+    for note in made.notes:
+        click.echo(note, err=True)
+    click.echo("---\n".join(_format(each, "yaml") for each in made.documents), nl=False)

@@ -263,3 +263,32 @@ def test_bootstrap_prints_yaml_and_json() -> None:
     assert made["node"]["metadata"]["N"] == 3
     assert json.loads(navarch(*args, "-o", "json").stdout) == made
     assert navarch("bootstrap").returncode == 1
+
+
+def test_definitions_are_printed_and_written(tmp_path: Path) -> None:
+    printed = list(yaml.safe_load_all(navarch("crds").stdout))
+    assert navarch("crds", "--output", str(tmp_path / "crds")).returncode == 0
+    written = sorted((tmp_path / "crds").iterdir())
+    assert len(printed) == len(written) == 15
+    names = {made["metadata"]["name"] for made in printed}
+    assert {file.stem for file in written} == names
+
+
+def test_inject_prints_all_documents_with_proxies_in_pods(tmp_path: Path) -> None:
+    pod = {"containers": [{"name": "app", "image": "web"}]}
+    documents = [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": pod},
+    ]
+    file = tmp_path / "objects.yaml"
+    file.write_text(yaml.safe_dump_all(documents))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("nativeSidecars: false")
+    done = navarch("inject", "-f", str(file), "--settings", str(settings))
+    service, injected = yaml.safe_load_all(done.stdout)
+    assert service == documents[0]
+    assert [each["name"] for each in injected["spec"]["containers"]] == ["app", "istio-proxy"]
+    settings.write_text("nativeSidecar: false")
+    done = navarch("inject", "-f", str(file), "--settings", str(settings))
+    assert done.returncode == 1
+    assert "did you mean `nativeSidecars`" in done.stderr
