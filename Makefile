@@ -101,6 +101,7 @@ demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a 
 .PHONY: gen
 gen: setup ## generate what is generated
 	python rust/envoy/descriptors/generate.py
+	python rust/identity/descriptors/generate.py
 
 .PHONY: lock
 lock: setup ## pin the newest versions that pyproject.toml allows
@@ -110,7 +111,7 @@ lock: setup ## pin the newest versions that pyproject.toml allows
 
 .PHONY: all
 all: gen test ## what CI runs, and that nothing generated is out of date
-	git diff --exit-code -- rust/envoy/descriptors
+	git diff --exit-code -- rust/envoy/descriptors rust/identity/descriptors
 
 .PHONY: clean
 clean: ## remove all that was made here

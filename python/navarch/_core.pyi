@@ -4,9 +4,12 @@ Everything crosses as values: batches of changes one way, diagnostics and docume
 Each call releases the GIL. Only `navarch.core` imports this module.
 """
 
+from os import PathLike
 from typing import TypeAlias, final
 
 __all__ = [
+    "Authority",
+    "AuthorityError",
     "BindError",
     "BootstrapError",
     "Core",
@@ -16,6 +19,10 @@ __all__ = [
     "UnknownProxyError",
     "build_bootstrap",
     "build_node",
+    "find_authority",
+    "make_authority",
+    "renew_authority",
+    "write_authority",
 ]
 
 # (kind, namespace, name, code, severity, field_path, message); all but kind, code, severity and message may be "".
@@ -25,6 +32,9 @@ _Change: TypeAlias = tuple[str, str, str, bytes | None]
 
 class CoreError(Exception):
     """The core refused a call or failed; the root of all that it raises."""
+
+class AuthorityError(CoreError):
+    """The certificate authority's files can't be used, or a certificate is refused."""
 
 class BindError(CoreError):
     """The address can't be listened on."""
@@ -54,6 +64,45 @@ def build_node(node_json: bytes) -> str:
     Its fields are `id`, `proxy_type`, `ip`, `pod`, `namespace`, `cluster`, `cluster_id`, `service_account`, `labels`,
     `metadata`, `has_redirect`, `domain_suffix` and `locality`; each has a default.
     """
+
+@final
+class Authority:
+    """The mesh's certificate authority in use; its files can be replaced while it signs."""
+
+    def __new__(
+        cls, options_json: bytes, contents: dict[str, bytes], now_seconds: int
+    ) -> Authority:
+        """Use an authority's files, by name (`ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem`).
+
+        `{"trust_domain": "cluster.local", "root_key": "ecdsa-p256", "root_lifetime_seconds": 315360000,
+        "default_lifetime_seconds": 86400, "max_lifetime_seconds": 7776000}` are all options with their defaults;
+        the first three are for `make_authority` and `renew_authority`.
+        """
+
+    def replace(self, contents: dict[str, bytes], now_seconds: int) -> None:
+        """Sign by other files from now on; on error the former stay in use."""
+
+    def root_bundle(self) -> str:
+        """Return the roots to trust, in PEM."""
+
+    def issue_server(
+        self, names: list[str], lifetime_seconds: int, now_seconds: int
+    ) -> tuple[str, str, int]:
+        """Make a key and a certificate for a server; return chain and key in PEM and the second of its end."""
+
+def make_authority(options_json: bytes, now_seconds: int) -> dict[str, bytes]:
+    """Return the files of a new root that signs by itself."""
+
+def renew_authority(
+    options_json: bytes, contents: dict[str, bytes], now_seconds: int
+) -> dict[str, bytes]:
+    """Return the files of the same root with a new life; both certificates are in the bundle."""
+
+def find_authority(directory: str | PathLike[str]) -> dict[str, bytes] | None:
+    """Return the files of an authority's directory by name, or None if it has none."""
+
+def write_authority(directory: str | PathLike[str], contents: dict[str, bytes]) -> None:
+    """Write an authority's files into a directory, readable by their owner alone."""
 
 @final
 class Core:

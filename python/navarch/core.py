@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from navarch import _core, errors, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +39,125 @@ class Simulation:
     answer: dict[str, Any]
     text: str
     is_delivered: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AuthorityOptions:
+    """How a certificate authority is made and how long its certificates live; Istio's defaults.
+
+    Attributes:
+        trust_domain: The organization in a root's name.
+        root_key: `ecdsa-p256`, `ecdsa-p384`, `rsa-2048` or `rsa-4096`; for a root that is made.
+        root_lifetime_seconds: Ditto.
+        default_lifetime_seconds: The life of a workload's certificate that asks for none.
+        max_lifetime_seconds: A workload that asks for more is refused.
+    """
+
+    trust_domain: str = "cluster.local"
+    root_key: str = "ecdsa-p256"
+    root_lifetime_seconds: int = 10 * 365 * 24 * 3600
+    default_lifetime_seconds: int = 24 * 3600
+    max_lifetime_seconds: int = 90 * 24 * 3600
+
+    def to_json(self) -> bytes:
+        """Return what the core reads."""
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A server's certificate with its key.
+
+    Attributes:
+        chain_pem: The certificate and its intermediates.
+        key_pem: The private key, PKCS#8; kept out of `repr`.
+        expires_at: The last second of its life, since 1970.
+    """
+
+    chain_pem: str
+    key_pem: str = dataclasses.field(repr=False)
+    expires_at: int
+
+
+class Authority:
+    """The mesh's certificate authority, from its files by name.
+
+    The names are Istio's: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and, for an intermediate, `cert-chain.pem`; or
+    those of a Secret of type kubernetes.io/tls. A directory's files come from `find_authority_files`, new ones from
+    `make_authority_files`; a Secret's data serve as they are.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], options: AuthorityOptions | None = None) -> None:
+        """Use the files.
+
+        Raises:
+            errors.AuthorityError: They are incomplete, expired, or don't fit each other.
+        """
+        told = (options or AuthorityOptions()).to_json()
+        with _wrapped():
+            self._authority = _core.Authority(told, dict(files), _now())
+
+    @property
+    def door(self) -> _core.Authority:
+        """The same in Rust, for `Core.serve`."""
+        return self._authority
+
+    def replace(self, files: Mapping[str, bytes]) -> None:
+        """Sign by other files from now on.
+
+        Raises:
+            errors.AuthorityError: They can't be used; the former stay in use.
+        """
+        with _wrapped():
+            self._authority.replace(dict(files), _now())
+
+    def root_bundle(self) -> str:
+        """Return the roots to trust, in PEM (`istio-ca-root-cert`, a webhook's `caBundle`)."""
+        with _wrapped():
+            return self._authority.root_bundle()
+
+    def issue_server(
+        self, names: Sequence[str], lifetime_seconds: int = 24 * 3600
+    ) -> ServerCertificate:
+        """Make a key and a certificate for a server of these DNS names or IP addresses.
+
+        Raises:
+            errors.AuthorityError: There is no name, or one is none.
+        """
+        with _wrapped():
+            made = self._authority.issue_server(list(names), lifetime_seconds, _now())
+        return ServerCertificate(*made)
+
+
+def make_authority_files(options: AuthorityOptions | None = None) -> dict[str, bytes]:
+    """Return the files of a new root that signs by itself."""
+    with _wrapped():
+        return _core.make_authority((options or AuthorityOptions()).to_json(), _now())
+
+
+def renew_authority_files(
+    files: Mapping[str, bytes], options: AuthorityOptions | None = None
+) -> dict[str, bytes]:
+    """Return the files of the same root, with the same key and a new life; both are trusted."""
+    with _wrapped():
+        told = (options or AuthorityOptions()).to_json()
+        return _core.renew_authority(told, dict(files), _now())
+
+
+def find_authority_files(directory: Path) -> dict[str, bytes] | None:
+    """Return the files of an authority's directory by name, or None if it has none.
+
+    Raises:
+        errors.AuthorityError: Some are missing or can't be read.
+    """
+    with _wrapped():
+        return _core.find_authority(directory)
+
+
+def write_authority_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write an authority's files into a directory, readable by their owner alone."""
+    with _wrapped():
+        _core.write_authority(directory, dict(files))
 
 
 class Core:
@@ -151,6 +272,11 @@ def _diagnostic(row: tuple[str, str, str, str, str, str, str]) -> records.Diagno
     return records.Diagnostic(code, message, records.Severity(severity.lower()), key, field_path)
 
 
+def _now() -> int:
+    """Return the wall clock's second, by which certificates live."""
+    return int(time.time())
+
+
 @contextlib.contextmanager
 def _wrapped() -> Iterator[None]:
     """Turn the extension's exceptions into ours."""
@@ -164,6 +290,8 @@ def _wrapped() -> Iterator[None]:
         raise errors.NodeError(str(error)) from error
     except _core.BootstrapError as error:
         raise errors.SettingsError(str(error)) from error
+    except _core.AuthorityError as error:
+        raise errors.AuthorityError(str(error)) from error
     except _core.BindError as error:
         raise errors.BindError(str(error)) from error
     except _core.CoreError as error:

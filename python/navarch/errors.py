@@ -5,6 +5,7 @@ NavarchError
 ├── SourceError       a platform that can't be read (`is_retryable` says whether to try again)
 ├── CrdError          an object that is no valid instance of its kind, with all its faults
 └── CoreError         the Rust core refused a call or failed (a bug of ours, or one of these)
+    ├── AuthorityError    a certificate authority's files that can't be used, or a certificate that is refused
     ├── BindError         an address that can't be listened on
     ├── NodeError         an Envoy node that can't be read
     ├── RequestError      a request to simulate that can't be made sense of
@@ -58,6 +59,10 @@ class CrdError(NavarchError):
 
 class CoreError(NavarchError):
     """The Rust core refused a call or failed."""
+
+
+class AuthorityError(CoreError):
+    """A certificate authority's files can't be used, or a certificate is refused; the message says why."""
 
 
 class BindError(CoreError):

@@ -1,5 +1,6 @@
 //! One place where the core's errors become Python's exceptions.
 
+use navarch_authority::AuthorityError as CertificateAuthorityError;
 use navarch_model::NodeError as ModelNodeError;
 use navarch_serve::ServeError;
 use pyo3::{PyErr, create_exception, exceptions::PyException};
@@ -9,6 +10,12 @@ create_exception!(
     CoreError,
     PyException,
     "The core refused a call or failed; the root of all that it raises."
+);
+create_exception!(
+    navarch._core,
+    AuthorityError,
+    CoreError,
+    "The certificate authority's files can't be used, or a certificate is refused."
 );
 create_exception!(
     navarch._core,
@@ -58,6 +65,10 @@ pub(crate) enum Failure {
     Address(String),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Authority(#[from] CertificateAuthorityError),
+    #[error("`{0}` is no kind of key; ecdsa-p256, ecdsa-p384, rsa-2048 and rsa-4096 are")]
+    RootKey(String),
     #[error("the server runs already")]
     Running,
     #[error("no proxy with the id `{0}` is connected; /debug/syncz lists those that are")]
@@ -79,6 +90,7 @@ impl From<Failure> for PyErr {
             Failure::Node(_) => NodeError::new_err(text),
             Failure::Request(_) => RequestError::new_err(text),
             Failure::Address(_) | Failure::Serve(_) => BindError::new_err(text),
+            Failure::Authority(_) | Failure::RootKey(_) => AuthorityError::new_err(text),
             Failure::UnknownProxy(_) => UnknownProxyError::new_err(text),
             Failure::Options(_) | Failure::Running | Failure::Panic(_) => CoreError::new_err(text),
         }

@@ -4,6 +4,7 @@
 //! **Out:** diagnostics, JSON documents, metrics text, exceptions by name.
 //! **Never:** a decision about meshes, a callback into Python, a panic that crosses the border.
 
+mod authority;
 mod bootstrap;
 mod boundary;
 mod convert;
@@ -15,11 +16,16 @@ mod simulation;
 #[pyo3::pymodule(name = "_core")]
 mod extension {
     #[pymodule_export]
+    use super::authority::{
+        Authority, find_authority, make_authority, renew_authority, write_authority,
+    };
+    #[pymodule_export]
     use super::bootstrap::{build_bootstrap, build_node};
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]
     use super::error::{
-        BindError, BootstrapError, CoreError, NodeError, RequestError, UnknownProxyError,
+        AuthorityError, BindError, BootstrapError, CoreError, NodeError, RequestError,
+        UnknownProxyError,
     };
 }
