@@ -7,12 +7,13 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from navarch import core, settings
+from navarch import core, errors, settings
 from navarch.feedback import reporter
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
 from navarch.runtime import supervisor
 from navarch.sources.file import locate, mesh_settings, source
+from navarch.webhooks import certificates, door
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,13 +49,27 @@ class App:
             reader.read_object, names, [reader.default_mesh_config()], reader.WITHOUT_EFFECT
         )
         self._gate = barrier.Barrier(names)
-        self._pipeline = pipeline.Pipeline(self._core, merged, self._gate, batcher.Batcher())
+        self._webhooks = self._make_webhooks()
+        applier = _Applier(self._core, self._webhooks)
+        self._pipeline = pipeline.Pipeline(applier, merged, self._gate, batcher.Batcher())
         self._reporter = reporter.Reporter(
             [self._pipeline.diagnostics, self._core_diagnostics], locate.locate
         )
         self._workers = supervisor.Supervisor()
         self._is_serving = threading.Event()
         self._is_stopping = threading.Event()
+
+    def _make_webhooks(self) -> door.Webhooks | None:
+        told = self._told
+        if told.https_address is None:
+            return None
+        if told.webhook_certificates is None:
+            message = (
+                "--https-address needs --webhook-certificates, a directory of tls.crt and tls.key"
+            )
+            raise errors.SettingsError(message)
+        issuer = certificates.FileIssuer(told.webhook_certificates)
+        return door.Webhooks(door.Plan(told.https_address, told.injection_settings, issuer))
 
     def run(self, stop: threading.Event, started: Callable[[str, str], None] | None = None) -> None:
         """Serve until `stop` is set, then drain.
@@ -70,6 +85,9 @@ class App:
         try:
             self._workers.start("ingest", self._pipeline.run)
             self._workers.start("reporter", self._reporter.run)
+            if self._webhooks is not None:
+                self._workers.start("webhooks", self._webhooks.run)
+                _log.info("webhooks on %s", self._webhooks.address)
             for each in self._sources:
                 self._workers.start(f"source-{each.name}", _bound(each, self._pipeline))
             while not self._pipeline.wait_applied(_POLL_SECONDS):
@@ -85,6 +103,8 @@ class App:
             stop.wait()
         finally:
             self._stop()
+            if self._webhooks is not None:
+                self._webhooks.close()
             web.close()
 
     def _stop(self) -> None:
@@ -154,8 +174,22 @@ class App:
         }
         made = [metrics.Metric(*named, values={(): value}) for named, value in plain.items()]
         about = "Diagnostics of now, by severity."
-        return [*made, metrics.Metric("navarch_diagnostics", "gauge", about, by_severity)]
+        made.append(metrics.Metric("navarch_diagnostics", "gauge", about, by_severity))
+        return made + (self._webhooks.figures() if self._webhooks is not None else [])
 
 
 def _bound(each: base.Source, sink: base.Sink) -> Callable[[threading.Event], None]:
     return lambda stop: each.run(sink, stop)
+
+
+class _Applier:
+    """Gives each batch to the core, and what injection reads of it to the webhooks."""
+
+    def __init__(self, to: core.Core, webhooks: door.Webhooks | None) -> None:
+        self._core = to
+        self._webhooks = webhooks
+
+    def apply(self, changes: Sequence[records.Change]) -> list[records.Diagnostic]:
+        if self._webhooks is not None:
+            self._webhooks.note_changes(changes)
+        return self._core.apply(changes)

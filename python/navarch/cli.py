@@ -42,8 +42,8 @@ def navarch_command() -> None:
 
 
 def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narrower type
-    def parse(_: click.Context, __: click.Parameter, value: str) -> settings.Address:
-        return settings.Address.parse(value, flag)
+    def parse(_: click.Context, __: click.Parameter, value: str) -> settings.Address | None:
+        return settings.Address.parse(value, flag) if value else None
 
     return parse
 
@@ -85,6 +85,25 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     envvar="NAVARCH_HTTP_ADDRESS",
     callback=_address("--http-address"),
     help="Where /ready, /healthz, /metrics and /debug are served. Port 0 takes a free one.",
+)
+@click.option(
+    "--https-address",
+    default="",
+    envvar="NAVARCH_HTTPS_ADDRESS",
+    callback=_address("--https-address"),
+    help="Where the API server's webhooks are served, such as :15017; nowhere if left out.",
+)
+@click.option(
+    "--webhook-certificates",
+    type=_PATH,
+    envvar="NAVARCH_WEBHOOK_CERTIFICATES",
+    help="Directory of tls.crt, tls.key and ca.crt for the webhooks, read again when they change.",
+)
+@click.option(
+    "--injection-settings",
+    type=_PATH,
+    envvar="NAVARCH_INJECTION_SETTINGS",
+    help="File of the injection settings, read again when it changes.",
 )
 @click.option(
     "--domain-suffix",

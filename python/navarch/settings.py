@@ -66,6 +66,9 @@ class Settings:
         mesh_networks: The file of the mesh's networks; None for none but what labels tell.
         grpc_address: Where ADS is served, in plaintext.
         http_address: Where readiness, metrics and debugging are served.
+        https_address: Where the webhooks are served; None for nowhere.
+        webhook_certificates: The directory of their `tls.crt`, `tls.key` and `ca.crt`.
+        injection_settings: The file of the injection settings; None for the defaults.
         domain_suffix: The cluster's DNS domain.
         cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
@@ -77,6 +80,9 @@ class Settings:
     mesh_networks: Path | None = None
     grpc_address: Address = Address("127.0.0.1", 15010)
     http_address: Address = Address("127.0.0.1", 8080)
+    https_address: Address | None = None
+    webhook_certificates: Path | None = None
+    injection_settings: Path | None = None
     domain_suffix: str = "cluster.local"
     cluster_id: str = "Kubernetes"
     drain_seconds: float = 5.0

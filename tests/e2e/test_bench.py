@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benches import run, world
+from benches import injection, run, world
 
 MESH = world.World(n_services=20, n_namespaces=10, n_rules=5)
 N_SIDECARS = 12
@@ -72,3 +72,9 @@ def test_every_scenario_ends(*, is_delta: bool) -> None:
         assert 0 < figures[scenario]["median_ms"] <= figures[scenario]["worst_ms"]
         assert figures[scenario]["sent_kb"] > 0
     assert list(run.table({"delta": figures}))
+
+
+@pytest.mark.extension
+def test_the_bench_of_injection_ends() -> None:
+    for each in injection.run(n_pods=12, n_clients=(1, 3)):
+        assert (each.n_pods, each.median_ms > 0, each.max_ms >= each.p99_ms) == (12, True, True)

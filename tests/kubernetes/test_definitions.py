@@ -54,7 +54,7 @@ def route(**more: Any) -> dict[str, Any]:
 
 
 POLICY = {"loadBalancer": {"simple": "LEAST_REQUEST"}, "tls": {"mode": "ISTIO_MUTUAL"}}
-WASM = {
+WASM: dict[str, Any] = {
     "url": "oci://registry/filter:1",
     "phase": "AUTHN",
     "pluginConfig": {"any": [1, {"a": None}]},

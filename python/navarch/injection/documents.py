@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import types
 from typing import TYPE_CHECKING, Any, Final
 
-from navarch.injection import labels, mesh_view, pods, wishes
+from navarch.injection import labels, merging, mesh_view, pods, wishes
 from navarch.injection.owner import Owner
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _inject(
     metadata = document.get("metadata") or {}
     place = str(metadata.get("namespace") or namespace)
     where = f"{document['kind']} {place}/{metadata.get('name', '')}"
-    made = copy.deepcopy(document)
+    made: Document = merging.copy_json(document)
     holder: Any = made
     for part in path:
         holder = holder.get(part) if isinstance(holder, dict) else None

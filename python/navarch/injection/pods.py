@@ -5,7 +5,6 @@ Source: Istio's pkg/kube/inject (inject.go injectRequired, RunTemplate; webhook.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import types
@@ -87,7 +86,7 @@ def inject(request: Request, settings: Settings, mesh: MeshView) -> Injected:
     Raises:
         wishes.InjectionError: The pod asks for what can't be.
     """
-    pod = copy.deepcopy(dict(request.pod))
+    pod: Pod = merging.copy_json(dict(request.pod))
     _check_shape(pod)
     skipped = find_refusal(pod, request.namespace, settings)
     if skipped:
@@ -238,7 +237,7 @@ def _effective_config(
 
 def _strip(pod: Pod, mesh: MeshView) -> Pod:
     """Return the pod without what an earlier injection put in, so that a second one comes to the same."""
-    own = copy.deepcopy(pod)
+    own: Pod = merging.copy_json(pod)
     annotations = own["metadata"].get("annotations") or {}
     status = _read_object(annotations.get(wishes.STATUS, ""))
     if status is None:

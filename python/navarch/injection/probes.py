@@ -7,8 +7,9 @@ Source: Istio's pkg/kube/inject/app_probe.go; cmd/pilot-agent/status.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Final
+
+from navarch.injection import merging
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -90,7 +91,7 @@ def _rewrite(probe: Mapping[str, Any], path: str, place: _Place) -> dict[str, An
     noted: dict[str, Any] = {kind: {**action, "port": port}}
     if isinstance(probe.get("timeoutSeconds"), int):
         noted["timeoutSeconds"] = probe["timeoutSeconds"]
-    place.asked[path] = copy.deepcopy(noted)
+    place.asked[path] = merging.copy_json(noted)
     made.pop(kind)
     target = action if kind == "httpGet" else {}
     made["httpGet"] = {**target, "path": path, "port": place.status_port}

@@ -100,6 +100,8 @@ class _Server(http.server.ThreadingHTTPServer):
         self.pods = pods
         self.counts = counts
         self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        # Answers are made one after another: threads that take turns would all be late together.
+        self.turn = threading.Lock()
         super().__init__((address.host, address.port), _Handler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ANN401, ARG002
@@ -143,20 +145,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._fail(HTTPStatus.NOT_FOUND, f"POST to {injector.PATH} or {VALIDATE_PATH}")
             return
         try:
-            request = review.read_request(body)
+            with self.server.turn:
+                answer = self._answer(path, body, is_pod=is_pod)
         except review.UnreadableError as error:
             self.server.counts.n_unreadable += 1
             self._fail(HTTPStatus.BAD_REQUEST, str(error))
             return
+        self._send(HTTPStatus.OK, _JSON, answer)
+
+    def _answer(self, path: str, body: bytes, *, is_pod: bool) -> bytes:
+        request = review.read_request(body)
         if is_pod:
-            verdict = self.server.pods.inject(request, path)
+            return review.render_verdict(request.uid, self.server.pods.inject(request, path))
+        verdict = validation.validate(request)
+        if verdict.refusal:
+            self.server.counts.n_refused += 1
         else:
-            verdict = validation.validate(request)
-            if verdict.refusal:
-                self.server.counts.n_refused += 1
-            else:
-                self.server.counts.n_passed += 1
-        self._send(HTTPStatus.OK, _JSON, review.render_verdict(request.uid, verdict))
+            self.server.counts.n_passed += 1
+        return review.render_verdict(request.uid, verdict)
 
     def _read_body(self) -> bytes | None:
         """Return the body; None if there was something wrong with it, which is answered already."""
