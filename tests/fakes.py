@@ -37,7 +37,10 @@ class FakeCore:
         self.faults: dict[records.SourceKey, records.Diagnostic] = {}
         self.applied = threading.Condition()
 
-    def apply(self, changes: Sequence[records.Change]) -> list[records.Diagnostic]:
+    def apply(
+        self, changes: Sequence[records.Change], age_seconds: float = 0.0
+    ) -> list[records.Diagnostic]:
+        assert age_seconds >= 0.0
         if any(change.key in self.poison for change in changes):
             raise errors.CoreError("poisoned")
         with self.applied:

@@ -114,8 +114,11 @@ class Core:
         `{"domain_suffix": "cluster.local", "cluster_id": "Kubernetes"}` are all options with their defaults.
         """
 
-    def apply(self, changes: list[_Change]) -> list[_Diagnostic]:
-        """Apply a batch as one; return what in it could not be decoded (the last good version stays)."""
+    def apply(self, changes: list[_Change], age_seconds: float = 0.0) -> list[_Diagnostic]:
+        """Apply a batch as one; return what in it could not be decoded (the last good version stays).
+
+        `age_seconds` is how long ago the oldest of the changes was told, for the metrics of what proxies wait for.
+        """
 
     def translate(self, node_json: bytes) -> dict[str, list[str]]:
         """Return all resources of one proxy as protobuf JSON, by `clusters`, `endpoints`, `listeners`, …."""

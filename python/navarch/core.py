@@ -168,15 +168,21 @@ class Core:
         with _wrapped():
             self._core = _core.Core(json.dumps(dataclasses.asdict(options or Options())).encode())
 
-    def apply(self, changes: Sequence[records.Change]) -> list[records.Diagnostic]:
+    def apply(
+        self, changes: Sequence[records.Change], age_seconds: float = 0.0
+    ) -> list[records.Diagnostic]:
         """Apply a batch as one.
+
+        Args:
+            changes: What is another now.
+            age_seconds: How long ago the oldest of them was told, for the metrics of what proxies wait for.
 
         Returns:
             What in it could not be decoded; the last good version of those objects stays in force.
         """
         rows = [(c.key.kind, c.key.namespace, c.key.name, c.payload) for c in changes]
         with _wrapped():
-            return [_diagnostic(row) for row in self._core.apply(rows)]
+            return [_diagnostic(row) for row in self._core.apply(rows, age_seconds)]
 
     def translate(self, node_json: bytes) -> dict[str, list[str]]:
         """Return all resources of one proxy, as protobuf JSON, by type (`clusters`, `listeners`, …)."""

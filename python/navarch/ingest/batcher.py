@@ -37,6 +37,7 @@ class Batcher:
         self._endpoints: dict[records.SourceKey, records.Change] = {}
         self._configs: dict[records.SourceKey, records.Change] = {}
         self._first_at = 0.0
+        self._endpoint_at = 0.0
         self._last_at = float("-inf")
         self._is_leading = False
 
@@ -44,6 +45,8 @@ class Batcher:
         """Add changes that were made at `now`."""
         for change in changes:
             if change.key.kind in ENDPOINT_KINDS:
+                if not self._endpoints:
+                    self._endpoint_at = now
                 self._endpoints[change.key] = change
                 continue
             is_quiet = now - self._last_at >= self._limits.quiet_seconds
@@ -55,11 +58,12 @@ class Batcher:
 
     def due_seconds(self, now: float) -> float | None:
         """Return in how many seconds `take` will give something, 0 for now, None where nothing is pending."""
-        if self._endpoints or len(self._configs) >= self._limits.n_changes:
-            return 0.0
+        return 0.0 if self._endpoints else self._config_due_seconds(now)
+
+    def _config_due_seconds(self, now: float) -> float | None:
         if not self._configs:
             return None
-        if self._is_leading:
+        if self._is_leading or len(self._configs) >= self._limits.n_changes:
             return 0.0
         due = min(
             self._last_at + self._limits.quiet_seconds,
@@ -67,11 +71,20 @@ class Batcher:
         )
         return max(0.0, due - now)
 
+    def oldest_at(self, now: float) -> float:
+        """Return when the oldest of the changes was made that `take` gives now; `now` if it gives none."""
+        times = [now]
+        if self._endpoints:
+            times.append(self._endpoint_at)
+        if self._config_due_seconds(now) == 0.0:
+            times.append(self._first_at)
+        return min(times)
+
     def take(self, now: float) -> list[records.Change]:
         """Give the changes whose time has come as one batch; endpoints go without configuration that waits."""
         held = self._configs
         endpoints, self._endpoints = self._endpoints, {}
-        if held and self.due_seconds(now) == 0.0:
+        if self._config_due_seconds(now) == 0.0:
             self._configs = {}
             return [*held.values(), *endpoints.values()]
         return list(endpoints.values())

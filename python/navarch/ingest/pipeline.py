@@ -28,8 +28,10 @@ _Place = tuple[str, records.SourceKey | records.EventType]
 class Applier(Protocol):
     """The part of the core that takes batches."""
 
-    def apply(self, changes: Sequence[records.Change]) -> list[records.Diagnostic]:
-        """Apply a batch as one; return what could not be read in it."""
+    def apply(
+        self, changes: Sequence[records.Change], age_seconds: float = 0.0
+    ) -> list[records.Diagnostic]:
+        """Apply a batch as one, the oldest change of that age; return what could not be read in it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,13 +155,17 @@ class Pipeline:
             with self._lock:
                 changes = self._merger.take(source, event)
             self._batcher.add(changes, self._clock.now())
-        if self._barrier.is_open and (batch := self._batcher.take(self._clock.now())):
-            self._apply(batch)
+        now = self._clock.now()
+        if not self._barrier.is_open:
+            return
+        told_at = self._batcher.oldest_at(now)
+        if batch := self._batcher.take(now):
+            self._apply(batch, told_at)
 
-    def _apply(self, batch: list[records.Change]) -> None:
+    def _apply(self, batch: list[records.Change], told_at: float) -> None:
         began = self._clock.now()
         try:
-            faults = self._core.apply(batch)
+            faults = self._core.apply(batch, began - told_at)
         except errors.CoreError as error:
             _log.error("the core refused a batch of %d changes: %s", len(batch), error)
             self._progress = dataclasses.replace(

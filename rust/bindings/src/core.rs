@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use navarch_encode::json::{plural_name, resources_to_json};
 use navarch_model::Proxy;
@@ -70,11 +70,22 @@ impl Core {
     }
 
     /// Apply a batch as one; return what in it could not be decoded (the last good version stays).
-    fn apply(&self, py: Python<'_>, changes: Vec<ChangeRow>) -> Result<Vec<DiagnosticRow>, PyErr> {
+    ///
+    /// `age_seconds` is how long ago the oldest of the changes was told, for the metrics of what proxies wait for.
+    #[pyo3(signature = (changes, age_seconds=0.0))]
+    fn apply(
+        &self,
+        py: Python<'_>,
+        changes: Vec<ChangeRow>,
+        age_seconds: f64,
+    ) -> Result<Vec<DiagnosticRow>, PyErr> {
+        let now = Instant::now();
+        let age = Duration::try_from_secs_f64(age_seconds).unwrap_or_default();
+        let told_at = now.checked_sub(age).unwrap_or(now);
         Ok(cross(py, || {
             let (is_changed, diagnostics) = self.epochs.apply(batch_from_rows(changes));
             if is_changed && let Some(server) = &*self.server() {
-                server.pusher.notify();
+                server.pusher.notify(told_at);
             }
             Ok(rows_from_diagnostics(diagnostics))
         })?)

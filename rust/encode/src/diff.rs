@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::resource::EncodedResource;
+use crate::resource_list::Chunk;
 use crate::response::{encode_delta_resources, encode_sotw_resources};
 use crate::shared_body::SharedBody;
 
@@ -37,34 +38,78 @@ impl ListDiff {
     }
 }
 
-/// Walk two sorted lists; resources shared by both are skipped by reference.
-pub fn diff_lists(old: &[Arc<EncodedResource>], new: &[Arc<EncodedResource>]) -> ListDiff {
+/// Walk two sorted lists; chunks and resources shared by both are skipped by reference.
+pub(crate) fn diff_lists(old: &[Chunk], new: &[Chunk]) -> ListDiff {
     let mut diff = ListDiff::default();
-    let (mut i, mut j) = (0, 0);
-    while let (Some(before), Some(after)) = (old.get(i), new.get(j)) {
-        if Arc::ptr_eq(before, after) {
-            (i, j) = (i + 1, j + 1);
+    let (mut old, mut new) = (Cursor::new(old), Cursor::new(new));
+    while let (Some(before), Some(after)) = (old.item(), new.item()) {
+        if let (Some(a), Some(b)) = (old.at_start(), new.at_start())
+            && Arc::ptr_eq(a, b)
+        {
+            old.skip_chunk();
+            new.skip_chunk();
             continue;
         }
-        match before.name.cmp(&after.name) {
-            Ordering::Less => {
-                diff.removed.push(Arc::clone(&before.name));
-                i += 1;
-            }
-            Ordering::Greater => {
+        let order = if Arc::ptr_eq(before, after) {
+            Ordering::Equal
+        } else {
+            before.name.cmp(&after.name)
+        };
+        match order {
+            Ordering::Less => diff.removed.push(Arc::clone(&before.name)),
+            Ordering::Greater => diff.changed.push(Arc::clone(after)),
+            Ordering::Equal if before.version != after.version => {
                 diff.changed.push(Arc::clone(after));
-                j += 1;
             }
-            Ordering::Equal => {
-                if before.version != after.version {
-                    diff.changed.push(Arc::clone(after));
-                }
-                (i, j) = (i + 1, j + 1);
-            }
+            Ordering::Equal => {}
+        }
+        if order != Ordering::Greater {
+            old.advance();
+        }
+        if order != Ordering::Less {
+            new.advance();
         }
     }
-    diff.removed
-        .extend(old[i..].iter().map(|r| Arc::clone(&r.name)));
-    diff.changed.extend(new[j..].iter().cloned());
+    while let Some(before) = old.item() {
+        diff.removed.push(Arc::clone(&before.name));
+        old.advance();
+    }
+    while let Some(after) = new.item() {
+        diff.changed.push(Arc::clone(after));
+        new.advance();
+    }
     diff
+}
+
+/// A place in chunks, none of which is empty.
+struct Cursor<'a> {
+    chunks: &'a [Chunk],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(chunks: &'a [Chunk]) -> Self {
+        Self { chunks, at: 0 }
+    }
+
+    fn item(&self) -> Option<&'a Arc<EncodedResource>> {
+        self.chunks.first()?.get(self.at)
+    }
+
+    /// The chunk, at whose first resource this is.
+    fn at_start(&self) -> Option<&'a Chunk> {
+        self.chunks.first().filter(|_| self.at == 0)
+    }
+
+    fn skip_chunk(&mut self) {
+        self.chunks = self.chunks.get(1..).unwrap_or_default();
+        self.at = 0;
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+        if self.item().is_none() {
+            self.skip_chunk();
+        }
+    }
 }

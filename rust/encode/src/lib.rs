@@ -8,6 +8,7 @@
 pub mod assemble;
 pub mod cache;
 pub mod diff;
+pub mod group;
 pub mod json;
 pub mod resource;
 pub mod resource_list;
@@ -16,11 +17,10 @@ pub mod response;
 mod shared_body;
 pub mod version;
 
-pub use assemble::{
-    Assembled, assemble_endpoints, assemble_group, assemble_local_cluster, assemble_own,
-};
+pub use assemble::{Assembled, assemble_local_cluster, assemble_own};
 pub use cache::ResourceCache;
 pub use diff::ListDiff;
+pub use group::GroupResources;
 pub use resource::{Body, EncodedResource, Resource};
 pub use resource_list::ResourceList;
 pub use resource_snapshot::{Inconsistency, ResourcePart, ResourceSnapshot, Resources};

@@ -1,6 +1,6 @@
 //! What one proxy gets: the lists that its node group shares, and its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_envoy::TypeUrl;
@@ -35,26 +35,22 @@ impl ResourcePart {
         self.lists[type_url.index()] = list;
     }
 
-    /// Replace or add single resources of a type; the others stay as they are.
-    pub fn replace_items(
+    /// Replace or add single resources of a type and remove others; the rest stays as it is.
+    pub fn change_items(
         &mut self,
         type_url: TypeUrl,
-        mut made: BTreeMap<Arc<str>, Arc<EncodedResource>>,
+        made: BTreeMap<Arc<str>, Arc<EncodedResource>>,
+        gone: &BTreeSet<Arc<str>>,
     ) {
-        let mut items: Vec<Arc<EncodedResource>> = self
-            .list(type_url)
-            .items()
-            .iter()
-            .map(|old| made.remove(&old.name).unwrap_or_else(|| Arc::clone(old)))
-            .collect();
-        items.extend(made.into_values());
-        self.set_items(type_url, items);
+        if let Some(list) = self.list(type_url).changed(made, gone) {
+            self.set(type_url, list);
+        }
     }
 
     /// Replace the list of a type by resources in any order, unless it would be the same.
     pub fn set_items(&mut self, type_url: TypeUrl, items: Vec<Arc<EncodedResource>>) {
         let list = ResourceList::new(items);
-        if list.version() != self.list(type_url).version() {
+        if !list.is_same(self.list(type_url)) {
             self.set(type_url, list);
         }
     }
@@ -87,7 +83,7 @@ impl Resources {
 
     /// All resources, first the shared ones.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
-        self.shared.items().iter().chain(self.own.items())
+        self.shared.items().chain(self.own.items())
     }
 
     /// How many resources there are.

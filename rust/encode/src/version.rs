@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::Hash;
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128, xxh3_128_with_seed};
 
 /// The version of a resource or of a list of resources: a hash of the content.
 ///
@@ -17,7 +17,7 @@ impl Version {
         Self(xxh3_64(bytes))
     }
 
-    /// The version of a sequence of named versions, such as a sorted list of resources.
+    /// The version of a sequence of named versions.
     pub fn of_sequence<'a>(items: impl Iterator<Item = (&'a str, Self)>) -> Self {
         let mut hasher = Xxh3::new();
         for (name, version) in items {
@@ -52,6 +52,39 @@ impl fmt::Display for Version {
     }
 }
 
+/// The version of a set of named versions, kept while members come and go: it depends on the members alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct VersionSum {
+    sum: u128,
+    len: u64,
+}
+
+impl VersionSum {
+    /// A member came.
+    pub(crate) fn add(&mut self, name: &str, version: Version) {
+        self.sum = self.sum.wrapping_add(member_hash(name, version));
+        self.len += 1;
+    }
+
+    /// A member is gone; it must have been added before.
+    pub(crate) fn remove(&mut self, name: &str, version: Version) {
+        self.sum = self.sum.wrapping_sub(member_hash(name, version));
+        self.len -= 1;
+    }
+
+    /// The version of the members as they are now.
+    pub(crate) fn version(self) -> Version {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.len.to_le_bytes());
+        Version(xxh3_64(&bytes))
+    }
+}
+
+fn member_hash(name: &str, version: Version) -> u128 {
+    xxh3_128_with_seed(name.as_bytes(), version.0)
+}
+
 /// The key of a builder's inputs in the cache; valid within one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputsKey(u128);
@@ -72,7 +105,7 @@ pub(crate) fn content_key(bytes: &[u8]) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use super::Version;
+    use super::{Version, VersionSum};
 
     #[test]
     fn versions_are_stable_over_builds() {
@@ -86,6 +119,26 @@ mod tests {
         for text in ["", "1", "zzzzzzzzzzzzzzzz", "2024-01-01T00:00:00Z/12"] {
             assert_eq!(Version::parse(text), None);
         }
+    }
+
+    #[test]
+    fn a_sum_depends_on_its_members_alone() {
+        let (v, w) = (Version::of_bytes(b"v"), Version::of_bytes(b"w"));
+        let sum = |members: &[(&str, Version)]| {
+            let mut sum = VersionSum::default();
+            members.iter().for_each(|(name, v)| sum.add(name, *v));
+            sum
+        };
+        let mut changing = sum(&[("a", v), ("b", v), ("c", v)]);
+        changing.remove("b", v);
+        changing.add("b", w);
+        changing.remove("a", v);
+        assert_eq!(changing, sum(&[("b", w), ("c", v)]));
+        assert_ne!(
+            sum(&[("b", w), ("c", v)]).version(),
+            sum(&[("b", v), ("c", w)]).version()
+        );
+        assert_ne!(sum(&[]).version(), sum(&[("", v)]).version());
     }
 
     #[test]

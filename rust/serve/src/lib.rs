@@ -5,6 +5,7 @@
 //! **Never** — what a VirtualService is, calling translate, pyo3, a queue without a bound.
 
 mod ads;
+mod built;
 pub mod debug;
 mod epoch;
 mod frame;
@@ -19,6 +20,6 @@ pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
 pub use epoch::MeshEpochs;
 pub use metrics::Metrics;
 pub use navarch_envoy::TypeUrl;
-pub use push::{Pusher, ResourceSource, Trigger};
+pub use push::{Push, Pusher, ResourceSource, Touched, Trigger};
 pub use registry::{Connection, Fleet, ProxyRejection};
 pub use runtime::{AdsServer, ServeError};

@@ -2,13 +2,13 @@
 //!
 //! Names: istio `pilot/pkg/xds/monitoring.go`, `pkg/xds/monitoring.go`.
 
-use std::time::Duration;
-
 use navarch_envoy::TypeUrl;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::push::{Since, Trigger};
 
 /// All metrics of one process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ pub struct Metrics {
     rejects_by_type: [IntCounter; TypeUrl::COUNT],
     expired_nonces: IntCounterVec,
     convergence: Histogram,
+    convergence_by_lane: [Histogram; Trigger::ALL.len()],
     push_panics: IntCounter,
     triggers: IntCounterVec,
     services: IntGauge,
@@ -69,9 +70,13 @@ impl Metrics {
                 "pilot_proxy_convergence_time",
                 "Delay in seconds from a change to a proxy's acceptance of all that it changed.",
             )?,
+            convergence_by_lane: maker.lanes(
+                "navarch_convergence_seconds",
+                "Delay in seconds from the oldest change that was told to a proxy's acceptance of all of them, by lane.",
+            )?,
             push_panics: maker.counter(
                 "navarch_push_panics",
-                "Panics caught while a proxy's resources were built.",
+                "Panics caught on the push thread, most of them while a proxy's resources were built.",
             )?,
             triggers: maker.family("pilot_push_triggers", "Pushes by what they were for.")?,
             services: maker.gauge("pilot_services", "Total services known.")?,
@@ -124,12 +129,14 @@ impl Metrics {
             .inc();
     }
 
-    /// A stream has all of a change that came this long ago.
-    pub fn observe_convergence(&self, delay: Duration) {
-        self.convergence.observe(delay.as_secs_f64());
+    /// A stream has all of the changes that are known since then.
+    pub(crate) fn observe_convergence(&self, since: Since) {
+        let seconds = since.at.elapsed().as_secs_f64();
+        self.convergence.observe(seconds);
+        self.convergence_by_lane[since.trigger as usize].observe(seconds);
     }
 
-    /// A builder panicked; the proxy keeps its last good resources.
+    /// The push thread caught a panic; proxies keep their last good resources.
     pub fn count_push_panic(&self) {
         self.push_panics.inc();
     }
@@ -183,6 +190,21 @@ impl Maker<'_> {
         Ok(family)
     }
 
+    /// A histogram for each lane, in finer buckets than Istio's.
+    fn lanes(
+        &self,
+        name: &str,
+        help: &str,
+    ) -> Result<[Histogram; Trigger::ALL.len()], prometheus::Error> {
+        let buckets = vec![
+            0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+        ];
+        let options = HistogramOpts::new(name, help).buckets(buckets);
+        let lanes = HistogramVec::new(options, &["lane"])?;
+        self.0.register(Box::new(lanes.clone()))?;
+        Ok(Trigger::ALL.map(|trigger| lanes.with_label_values(&[trigger.as_str()])))
+    }
+
     /// A histogram in Istio's buckets, with finer ones below them.
     fn histogram(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
         let buckets = vec![0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
@@ -220,6 +242,7 @@ mod tests {
             "pilot_total_xds_rejects 1",
             "pilot_xds_rds_reject 1",
             "pilot_proxy_convergence_time_count 0",
+            "navarch_convergence_seconds_count{lane=\"endpoint\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use navarch_encode::ResourceSnapshot;
-use navarch_model::{Proxy, hash128};
+use navarch_model::{Proxy, Shared};
 
 use crate::registry::{Connection, Fleet, lock};
 
@@ -19,25 +19,30 @@ pub trait ResourceSource: Send + Sync + 'static {
     /// The resources of a proxy, of the newest state.
     ///
     /// Called on the push thread only; equal views are expected to share their lists.
-    fn snapshot_for(&self, proxy: &Proxy) -> Arc<ResourceSnapshot>;
+    fn snapshot_for(&self, proxy: &Shared<Proxy>) -> Arc<ResourceSnapshot>;
 
-    /// Take in all changes: called once before the calls of [`Self::snapshot_for`] of one push. What changed.
-    fn begin_push(&self) -> Option<Trigger> {
+    /// Take in all changes, before the calls of [`Self::snapshot_for`] of one push. What changed, and for whom.
+    fn begin_push(&self) -> Option<Push> {
+        Some(Push {
+            trigger: Trigger::Config,
+            touched: Touched::All,
+        })
+    }
+
+    /// Between two proxies of a push: take in what changed since, if it is endpoints alone. Whom they touch.
+    fn take_endpoints(&self) -> Option<Touched> {
         None
     }
 
-    /// Between two proxies of a push: take in what changed since, if it is endpoints alone. Whether anything was.
-    fn take_endpoints(&self) -> bool {
-        false
-    }
-
     /// These proxies are not connected any more.
-    fn forget(&self, _proxies: &[Arc<Proxy>]) {}
+    fn forget(&self, _proxies: &[Shared<Proxy>]) {}
 }
 
 /// What a push is for, the lesser first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trigger {
+    /// A proxy that connects.
+    Proxy,
     /// Endpoints alone.
     Endpoint,
     /// Anything else of the mesh.
@@ -45,11 +50,66 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Every trigger, the lesser first.
+    pub const ALL: [Self; 3] = [Self::Proxy, Self::Endpoint, Self::Config];
+
     /// As Istio labels it (`pilot/pkg/model/push_context.go` `TriggerReason`).
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Proxy => "proxy",
             Self::Endpoint => "endpoint",
             Self::Config => "config",
+        }
+    }
+}
+
+/// Whose resources a change may make others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Everybody's.
+    All,
+    /// Those of proxies, by their hashes, in the order in which they are best led.
+    Proxies(Vec<u128>),
+}
+
+/// Changes that were taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Of which sort.
+    pub trigger: Trigger,
+    /// Whom they touch.
+    pub touched: Touched,
+}
+
+impl Push {
+    /// Add what was taken in later.
+    fn merge(self, later: Self) -> Self {
+        Self {
+            trigger: self.trigger.max(later.trigger),
+            touched: match (self.touched, later.touched) {
+                (Touched::Proxies(mut first), Touched::Proxies(then)) => {
+                    first.extend(then);
+                    Touched::Proxies(first)
+                }
+                _ => Touched::All,
+            },
+        }
+    }
+}
+
+/// When the oldest change behind a push was told, and what sort of changes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) at: Instant,
+    pub(crate) trigger: Trigger,
+}
+
+impl Since {
+    /// Of both what is older, and what is more.
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            at: self.at.min(other.at),
+            trigger: self.trigger.max(other.trigger),
         }
     }
 }
@@ -59,7 +119,7 @@ struct Bell {
     /// The earliest change that was not pushed yet.
     changed_at: Option<Instant>,
     newcomers: Vec<Arc<Connection>>,
-    leavers: Vec<Arc<Proxy>>,
+    leavers: Vec<Shared<Proxy>>,
     is_stopping: bool,
 }
 
@@ -89,10 +149,11 @@ impl Pusher {
         }))
     }
 
-    /// The source changed: lead all streams to its new resources.
-    pub fn notify(&self) {
+    /// The source changed, by what was told at `changed_at`: lead all streams that it touches to its new resources.
+    pub fn notify(&self, changed_at: Instant) {
         let mut bell = lock(&self.signal.bell);
-        bell.changed_at.get_or_insert_with(Instant::now);
+        let oldest = bell.changed_at.map_or(changed_at, |at| at.min(changed_at));
+        bell.changed_at = Some(oldest);
         self.signal.rung.notify_one();
     }
 
@@ -103,7 +164,7 @@ impl Pusher {
     }
 
     /// A stream has ended.
-    pub(crate) fn part(&self, proxy: Arc<Proxy>) {
+    pub(crate) fn part(&self, proxy: Shared<Proxy>) {
         lock(&self.signal.bell).leavers.push(proxy);
         self.signal.rung.notify_one();
     }
@@ -127,113 +188,186 @@ impl Drop for Pusher {
 
 /// How often a long push looks for endpoints that changed since it began.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long changes are gathered after a push, for each stream that it led: the first change goes at once, and under
+/// churn the streams' share of the processor stays bounded.
+const PACE_PER_STREAM: Duration = Duration::from_micros(90);
+const MAX_PACE: Duration = Duration::from_millis(90);
 
 impl Bell {
-    fn is_silent(&self) -> bool {
-        self.changed_at.is_none()
-            && self.newcomers.is_empty()
-            && self.leavers.is_empty()
-            && !self.is_stopping
+    fn is_silent(&self, now: Instant, paced_until: Instant) -> bool {
+        let has_change = self.changed_at.is_some() && now >= paced_until;
+        !has_change && self.newcomers.is_empty() && self.leavers.is_empty() && !self.is_stopping
     }
 }
 
 fn run(signal: &Signal, source: &dyn ResourceSource, fleet: &Fleet) {
-    // A push to newcomers takes in changes whose own push is still to come.
-    let mut taken: Option<Trigger> = None;
+    let mut thread = PushThread {
+        source,
+        fleet,
+        taken: None,
+        paced_until: Instant::now(),
+    };
     loop {
         let mut bell = lock(&signal.bell);
-        while bell.is_silent() {
-            bell = signal
-                .rung
-                .wait(bell)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let now = Instant::now();
+            if !bell.is_silent(now, thread.paced_until) {
+                break;
+            }
+            let pause = bell.changed_at.map(|_| thread.paced_until - now);
+            bell = match pause {
+                Some(pause) => {
+                    let waited = signal.rung.wait_timeout(bell, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => signal
+                    .rung
+                    .wait(bell)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
         }
         if bell.is_stopping {
             return;
         }
-        let changed_at = bell.changed_at.take();
+        let is_paced = Instant::now() < thread.paced_until;
+        let changed_at = bell.changed_at.take_if(|_| !is_paced);
         let newcomers = std::mem::take(&mut bell.newcomers);
         let leavers = std::mem::take(&mut bell.leavers);
         drop(bell);
-        if changed_at.is_some() || !newcomers.is_empty() {
-            taken = taken.max(source.begin_push());
-            let (reason, connections) = if changed_at.is_some() {
-                let trigger = taken.take().unwrap_or(Trigger::Config);
-                (trigger.as_str(), fleet.connections())
-            } else {
-                // Nobody else may be left to get what was taken in for them.
-                taken = taken.filter(|_| newcomers.len() < fleet.n_connections());
-                ("proxy", newcomers)
-            };
-            fleet.metrics().count_trigger(reason);
-            let changed_at = changed_at.unwrap_or_else(Instant::now);
-            if push_all(source, fleet, &connections, changed_at) {
-                taken = taken.max(Some(Trigger::Endpoint));
-            }
-        }
-        forget(source, fleet, &leavers);
+        thread.serve(changed_at, &newcomers);
+        thread.forget(&leavers);
     }
 }
 
-/// Push to these streams, and endpoints that change meanwhile also to those that were served before: they
-/// don't wait for the rest. Whether there were any.
-fn push_all(
-    source: &dyn ResourceSource,
-    fleet: &Fleet,
-    connections: &[Arc<Connection>],
-    changed_at: Instant,
-) -> bool {
-    let mut is_taken = false;
-    let mut looked_at = Instant::now();
-    for (i, connection) in connections.iter().enumerate() {
-        push(source, fleet, connection, changed_at);
-        if looked_at.elapsed() >= LOOK_INTERVAL {
-            if source.take_endpoints() {
-                is_taken = true;
-                for served in &connections[..=i] {
-                    push(source, fleet, served, looked_at);
+struct PushThread<'a> {
+    source: &'a dyn ResourceSource,
+    fleet: &'a Fleet,
+    /// Changes that a push to newcomers took in, whose own push is still to come.
+    taken: Option<Push>,
+    paced_until: Instant,
+}
+
+impl PushThread<'_> {
+    fn serve(&mut self, changed_at: Option<Instant>, newcomers: &[Arc<Connection>]) {
+        if changed_at.is_none() && newcomers.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        self.begin();
+        if !newcomers.is_empty() {
+            self.fleet.metrics().count_trigger(Trigger::Proxy.as_str());
+        }
+        let since = Since {
+            at: began,
+            trigger: Trigger::Proxy,
+        };
+        self.push_all(newcomers, since);
+        let Some(at) = changed_at else {
+            // Nobody else may be left to get what was taken in for them.
+            let has_others = newcomers.len() < self.fleet.n_connections();
+            self.taken = self.taken.take().filter(|_| has_others);
+            return;
+        };
+        let Some(Push { trigger, touched }) = self.taken.take() else {
+            return;
+        };
+        self.fleet.metrics().count_trigger(trigger.as_str());
+        let connections = match &touched {
+            Touched::All => self.fleet.connections(),
+            Touched::Proxies(keys) => self.fleet.connections_of(keys),
+        };
+        self.push_all(&connections, Since { at, trigger });
+        let n_streams = u32::try_from(connections.len()).unwrap_or(u32::MAX);
+        let pace = PACE_PER_STREAM.saturating_mul(n_streams).min(MAX_PACE);
+        self.paced_until = began + pace;
+    }
+
+    /// Let the source take in its changes.
+    fn begin(&mut self) {
+        let everything = || Push {
+            trigger: Trigger::Config,
+            touched: Touched::All,
+        };
+        let took = self
+            .guard(|| self.source.begin_push())
+            .unwrap_or_else(|| Some(everything()));
+        self.take(took);
+    }
+
+    fn take(&mut self, took: Option<Push>) {
+        if let Some(took) = took {
+            self.taken = Some(match self.taken.take() {
+                Some(before) => before.merge(took),
+                None => took,
+            });
+        }
+    }
+
+    /// Push to these streams, and endpoints that change meanwhile also to others: they don't wait for the rest.
+    fn push_all(&mut self, connections: &[Arc<Connection>], since: Since) {
+        let mut looked_at = Instant::now();
+        for (i, connection) in connections.iter().enumerate() {
+            self.push(connection, since);
+            if looked_at.elapsed() < LOOK_INTERVAL {
+                continue;
+            }
+            if let Some(touched) = self.guard(|| self.source.take_endpoints()).flatten() {
+                let rest: BTreeSet<u64> = connections[i + 1..].iter().map(|c| c.id()).collect();
+                let others = match &touched {
+                    Touched::All => self.fleet.connections(),
+                    Touched::Proxies(keys) => self.fleet.connections_of(keys),
+                };
+                let since = Since {
+                    at: looked_at,
+                    trigger: Trigger::Endpoint,
+                };
+                for served in others.iter().filter(|c| !rest.contains(&c.id())) {
+                    self.push(served, since);
                 }
+                // All are led there; the bell that rang for it is still to be answered.
+                self.take(Some(Push {
+                    trigger: Trigger::Endpoint,
+                    touched: Touched::Proxies(Vec::new()),
+                }));
             }
             looked_at = Instant::now();
         }
     }
-    is_taken
-}
 
-/// Tell the source which proxies are gone: those that have no other stream.
-fn forget(source: &dyn ResourceSource, fleet: &Fleet, leavers: &[Arc<Proxy>]) {
-    if leavers.is_empty() {
-        return;
-    }
-    let ids: BTreeSet<&str> = leavers.iter().map(|proxy| &*proxy.id).collect();
-    let connections = fleet.connections();
-    let proxies = connections.iter().map(|connection| connection.proxy());
-    let present: BTreeSet<u128> = proxies
-        .filter(|proxy| ids.contains(&*proxy.id))
-        .map(|proxy| hash128(&**proxy))
-        .collect();
-    let gone: Vec<Arc<Proxy>> = leavers
-        .iter()
-        .filter(|proxy| !present.contains(&hash128(&***proxy)))
-        .cloned()
-        .collect();
-    source.forget(&gone);
-}
-
-/// Build one proxy's resources and lead its stream to them, if they differ from what it has.
-fn push(source: &dyn ResourceSource, fleet: &Fleet, connection: &Connection, changed_at: Instant) {
-    let built = catch_unwind(AssertUnwindSafe(|| source.snapshot_for(connection.proxy())));
-    match built {
-        Ok(target) => {
+    /// Build one proxy's resources and lead its stream to them, if they differ from what it has.
+    fn push(&self, connection: &Connection, since: Since) {
+        // After a panic the last good resources stay in force; a stream without any waits for the next push.
+        let built = self.guard(|| self.source.snapshot_for(connection.proxy()));
+        if let Some(target) = built {
             let is_same = connection
                 .target()
                 .is_some_and(|last| last.is_same(&target));
             if !is_same {
-                connection.lead_to(&target, changed_at);
+                connection.lead_to(&target, since);
             }
         }
-        // The last good resources stay in force; a stream without any waits for the next push.
-        Err(_) => fleet.metrics().count_push_panic(),
+    }
+
+    /// Tell the source which proxies are gone: those that have no other stream.
+    fn forget(&self, leavers: &[Shared<Proxy>]) {
+        let gone: Vec<Shared<Proxy>> = leavers
+            .iter()
+            .filter(|proxy| self.fleet.connections_of(&[proxy.hash128()]).is_empty())
+            .cloned()
+            .collect();
+        if !gone.is_empty() {
+            // What stays behind after a panic is memory; the next push is not worse for it.
+            let _ = self.guard(|| self.source.forget(&gone));
+        }
+    }
+
+    /// Run what may panic because of a fault of ours: it is counted, the panic hook has told of it, the thread goes on.
+    fn guard<T>(&self, run: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(run));
+        if done.is_err() {
+            self.fleet.metrics().count_push_panic();
+        }
+        done.ok()
     }
 }
 
@@ -243,35 +377,48 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use navarch_encode::{ResourcePart, ResourceSnapshot};
-    use navarch_model::Proxy;
+    use navarch_model::{Proxy, Shared};
 
-    use super::{LOOK_INTERVAL, ResourceSource, forget, push_all};
+    use super::{LOOK_INTERVAL, Push, PushThread, ResourceSource, Since, Touched, Trigger};
     use crate::metrics::Metrics;
     use crate::registry::{Connection, Fleet, lock};
     use crate::session::Variant;
 
-    /// Slow to build, and endpoints change as the first is built.
+    /// Slow to build, and endpoints change as the first is built; panics where it is told to.
     #[derive(Default)]
     struct Slow {
         built: Mutex<Vec<String>>,
         forgotten: Mutex<Vec<String>>,
         n_looks: Mutex<usize>,
+        touched: Mutex<Option<Touched>>,
+        panics: bool,
     }
 
     impl ResourceSource for Slow {
-        fn snapshot_for(&self, proxy: &Proxy) -> Arc<ResourceSnapshot> {
+        fn snapshot_for(&self, proxy: &Shared<Proxy>) -> Arc<ResourceSnapshot> {
             lock(&self.built).push(proxy.name.to_string());
             std::thread::sleep(LOOK_INTERVAL + Duration::from_millis(10));
             let none = ResourcePart::default();
             Arc::new(ResourceSnapshot::new(&none, &none))
         }
 
-        fn take_endpoints(&self) -> bool {
-            *lock(&self.n_looks) += 1;
-            *lock(&self.n_looks) == 1
+        fn begin_push(&self) -> Option<Push> {
+            assert!(!self.panics, "as the test wished");
+            let touched = lock(&self.touched).take()?;
+            Some(Push {
+                trigger: Trigger::Config,
+                touched,
+            })
         }
 
-        fn forget(&self, proxies: &[Arc<Proxy>]) {
+        fn take_endpoints(&self) -> Option<Touched> {
+            assert!(!self.panics, "as the test wished");
+            *lock(&self.n_looks) += 1;
+            (*lock(&self.n_looks) == 1).then_some(Touched::All)
+        }
+
+        fn forget(&self, proxies: &[Shared<Proxy>]) {
+            assert!(!self.panics, "as the test wished");
             lock(&self.forgotten).extend(proxies.iter().map(|proxy| proxy.name.to_string()));
         }
     }
@@ -281,27 +428,87 @@ mod tests {
             r#"{{"id": "sidecar~10.0.0.1~{name}.shop~shop.svc.cluster.local", "metadata": {{}}}}"#
         );
         let proxy = Proxy::from_node_json(node.as_bytes()).unwrap();
-        fleet.connect(Arc::new(proxy), Variant::Delta)
+        fleet.connect(Shared::new(proxy), Variant::Delta)
+    }
+
+    fn thread<'a>(source: &'a Slow, fleet: &'a Fleet) -> PushThread<'a> {
+        PushThread {
+            source,
+            fleet,
+            taken: None,
+            paced_until: Instant::now(),
+        }
+    }
+
+    fn since() -> Since {
+        Since {
+            at: Instant::now(),
+            trigger: Trigger::Config,
+        }
     }
 
     #[test]
     fn endpoints_that_change_during_a_long_push_go_out_at_once() {
         let (source, fleet) = (Slow::default(), Fleet::new(Metrics::new()));
-        let connections = ["a", "b", "c"].map(|name| connect(&fleet, name));
-        assert!(push_all(&source, &fleet, &connections, Instant::now()));
+        let [a, b, _other] = ["a", "b", "other"].map(|name| connect(&fleet, name));
+        thread(&source, &fleet).push_all(&[a, b], since());
         let built = lock(&source.built).join(" ");
-        assert_eq!(built, "a.shop a.shop b.shop c.shop");
+        assert_eq!(built, "a.shop a.shop other.shop b.shop");
+    }
+
+    #[test]
+    fn only_proxies_that_a_change_touches_are_pushed_to() {
+        let (source, fleet) = (Slow::default(), Fleet::new(Metrics::new()));
+        let [_a, b] = ["a", "b"].map(|name| connect(&fleet, name));
+        *lock(&source.n_looks) = 1;
+        *lock(&source.touched) = Some(Touched::Proxies(vec![b.proxy().hash128()]));
+        let mut thread = thread(&source, &fleet);
+        thread.serve(Some(Instant::now()), &[]);
+        assert_eq!(*lock(&source.built), ["b.shop"]);
+        thread.serve(Some(Instant::now()), &[]);
+        assert_eq!(*lock(&source.built), ["b.shop"], "nothing changed");
+    }
+
+    #[test]
+    fn what_newcomers_pushes_take_in_goes_to_those_it_touches() {
+        let (source, fleet) = (Slow::default(), Fleet::new(Metrics::new()));
+        let [a, b] = ["a", "b"].map(|name| connect(&fleet, name));
+        *lock(&source.n_looks) = 1;
+        *lock(&source.touched) = Some(Touched::Proxies(vec![a.proxy().hash128()]));
+        let mut thread = thread(&source, &fleet);
+        thread.serve(None, &[b]);
+        assert_eq!(*lock(&source.built), ["b.shop"]);
+        thread.serve(Some(Instant::now()), &[]);
+        assert_eq!(*lock(&source.built), ["b.shop", "a.shop"]);
     }
 
     #[test]
     fn only_proxies_without_another_stream_are_forgotten() {
         let (source, fleet) = (Slow::default(), Fleet::new(Metrics::new()));
         let [gone, back] = ["gone", "back"].map(|name| connect(&fleet, name));
-        let leavers = [&gone, &back].map(|connection| Arc::clone(connection.proxy()));
+        let leavers = [&gone, &back].map(|connection| connection.proxy().clone());
         fleet.disconnect(&gone);
         fleet.disconnect(&back);
         let _again = connect(&fleet, "back");
-        forget(&source, &fleet, &leavers);
+        thread(&source, &fleet).forget(&leavers);
         assert_eq!(*lock(&source.forgotten), ["gone.shop"]);
+    }
+
+    #[test]
+    fn a_panic_of_the_source_is_counted_and_all_are_pushed_to() {
+        let source = Slow {
+            panics: true,
+            ..Slow::default()
+        };
+        let fleet = Fleet::new(Metrics::new());
+        let leaver = connect(&fleet, "gone");
+        fleet.disconnect(&leaver);
+        let _stays = connect(&fleet, "stays");
+        let mut thread = thread(&source, &fleet);
+        thread.serve(Some(Instant::now()), &[]);
+        thread.forget(&[leaver.proxy().clone()]);
+        assert_eq!(*lock(&source.built), ["stays.shop"]);
+        let text = fleet.metrics().to_text();
+        assert!(text.contains("navarch_push_panics 3"), "{text}");
     }
 }

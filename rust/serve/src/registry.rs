@@ -1,16 +1,16 @@
 //! The connected streams: who they are, what each is to be led to, where each stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
 use navarch_encode::ResourceSnapshot;
-use navarch_model::Proxy;
+use navarch_model::{Proxy, Shared};
 
 use crate::metrics::Metrics;
+use crate::push::Since;
 use crate::session::{NameSets, Rejection, TypeStatus, Variant};
 
 /// How many rejections are remembered, the latest for each proxy and type.
@@ -19,8 +19,8 @@ const MAX_REJECTIONS: usize = 1000;
 /// What lies in a stream's mailbox: at most one of each, the newest.
 #[derive(Debug, Default)]
 pub(crate) struct Letter {
-    /// The snapshot to lead to, and when the change behind it came.
-    pub(crate) target: Option<(Arc<ResourceSnapshot>, Instant)>,
+    /// The snapshot to lead to, and since when the changes behind it are known.
+    pub(crate) target: Option<(Arc<ResourceSnapshot>, Since)>,
     /// The stream is to end.
     pub(crate) is_closing: bool,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Letter {
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
-    proxy: Arc<Proxy>,
+    proxy: Shared<Proxy>,
     variant: Variant,
     letter: Mutex<Letter>,
     waker: AtomicWaker,
@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// Who asks.
-    pub fn proxy(&self) -> &Arc<Proxy> {
+    pub fn proxy(&self) -> &Shared<Proxy> {
         &self.proxy
     }
 
@@ -65,14 +65,12 @@ impl Connection {
 
     /// Replace what the stream is led to. A former target that it did not take yet is forgotten, but
     /// the time of the oldest change that it has not got stays.
-    pub(crate) fn lead_to(&self, target: &Arc<ResourceSnapshot>, changed_at: Instant) {
+    pub(crate) fn lead_to(&self, target: &Arc<ResourceSnapshot>, since: Since) {
         *lock(&self.target) = Some(Arc::clone(target));
         {
             let mut letter = lock(&self.letter);
-            let since = letter
-                .target
-                .as_ref()
-                .map_or(changed_at, |(_, since)| *since);
+            let before = letter.target.as_ref();
+            let since = before.map_or(since, |(_, before)| before.merge(since));
             letter.target = Some((Arc::clone(target), since));
         }
         self.waker.wake();
@@ -103,10 +101,45 @@ pub struct ProxyRejection {
     pub rejection: Rejection,
 }
 
+#[derive(Debug, Default)]
+struct Connections {
+    by_id: BTreeMap<u64, Arc<Connection>>,
+    /// By the hash of the proxy.
+    of_proxy: BTreeMap<u128, BTreeSet<u64>>,
+    /// By the node id.
+    of_node: BTreeMap<Arc<str>, BTreeSet<u64>>,
+}
+
+impl Connections {
+    fn insert(&mut self, connection: &Arc<Connection>) {
+        let (id, proxy) = (connection.id, &connection.proxy);
+        self.by_id.insert(id, Arc::clone(connection));
+        self.of_proxy.entry(proxy.hash128()).or_default().insert(id);
+        self.of_node.entry(proxy.id.clone()).or_default().insert(id);
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, connection: &Connection) -> bool {
+        let (id, proxy) = (connection.id, &connection.proxy);
+        remove_from(&mut self.of_proxy, &proxy.hash128(), id);
+        remove_from(&mut self.of_node, &proxy.id, id);
+        self.by_id.remove(&id).is_some()
+    }
+}
+
+fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, id: u64) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
 /// All open streams of this process.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
+    connections: Mutex<Connections>,
     rejections: Mutex<BTreeMap<(Arc<str>, &'static str), Rejection>>,
     next_id: AtomicU64,
     names: Arc<NameSets>,
@@ -134,12 +167,25 @@ impl Fleet {
 
     /// The open streams, oldest first.
     pub fn connections(&self) -> Vec<Arc<Connection>> {
-        lock(&self.connections).values().cloned().collect()
+        lock(&self.connections).by_id.values().cloned().collect()
+    }
+
+    /// The open streams of proxies, by their hashes and in their order; each once.
+    pub(crate) fn connections_of(&self, proxies: &[u128]) -> Vec<Arc<Connection>> {
+        let connections = lock(&self.connections);
+        let mut seen = BTreeSet::new();
+        let ids = proxies
+            .iter()
+            .filter_map(|key| connections.of_proxy.get(key));
+        ids.flatten()
+            .filter(|id| seen.insert(**id))
+            .filter_map(|id| connections.by_id.get(id).cloned())
+            .collect()
     }
 
     /// How many streams are open.
     pub(crate) fn n_connections(&self) -> usize {
-        lock(&self.connections).len()
+        lock(&self.connections).by_id.len()
     }
 
     /// The latest rejection of each proxy and type that was not followed by an acceptance.
@@ -153,7 +199,7 @@ impl Fleet {
             .collect()
     }
 
-    pub(crate) fn connect(&self, proxy: Arc<Proxy>, variant: Variant) -> Arc<Connection> {
+    pub(crate) fn connect(&self, proxy: Shared<Proxy>, variant: Variant) -> Arc<Connection> {
         let connection = Arc::new(Connection {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             proxy,
@@ -164,19 +210,19 @@ impl Fleet {
             statuses: Mutex::default(),
         });
         let mut connections = lock(&self.connections);
-        connections.insert(connection.id, Arc::clone(&connection));
+        connections.insert(&connection);
         self.metrics.count_connect(version_of(&connection.proxy));
         connection
     }
 
     pub(crate) fn disconnect(&self, connection: &Connection) {
         let mut connections = lock(&self.connections);
-        if connections.remove(&connection.id).is_some() {
+        if connections.remove(connection) {
             self.metrics.count_disconnect(version_of(&connection.proxy));
         }
-        let id = connection.proxy.id.as_ref();
-        if !connections.values().any(|c| &*c.proxy.id == id) {
-            lock(&self.rejections).retain(|(proxy, _), _| &**proxy != id);
+        let id = &connection.proxy.id;
+        if !connections.of_node.contains_key(id) {
+            lock(&self.rejections).retain(|(proxy, _), _| proxy != id);
         }
     }
 

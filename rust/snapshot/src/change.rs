@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use navarch_model::{ConfigKey, Kind};
+use navarch_model::{ConfigKey, Hostname, Kind, Shared, VirtualService};
 
 use crate::ServiceKey;
 
@@ -30,6 +30,41 @@ pub struct ChangeSet {
     pub addresses: BTreeSet<Arc<str>>,
     /// Whether anything but endpoints changed: services, rules, mesh settings, or who a proxy is.
     pub is_configuration: bool,
+    /// Which configuration; empty if every value is what it was.
+    pub configuration: ConfigurationChanges,
+}
+
+/// What changed of configuration, so that what depends on none of it need not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigurationChanges {
+    /// Something that anything may depend on: mesh settings, policies, which labels of proxies count.
+    pub is_whole: bool,
+    /// Services that came, went or are others, and those whose endpoints shape more than their own assignment.
+    pub services: BTreeSet<ServiceKey>,
+    /// VirtualServices as they were and as they are, of those that differ.
+    pub virtual_services: Vec<Shared<VirtualService>>,
+    /// Hosts, also with wildcards, whose DestinationRules are others.
+    pub rule_hosts: BTreeSet<Hostname>,
+    /// Whether Gateways are others.
+    pub has_gateways: bool,
+    /// Namespaces whose Sidecars are others.
+    pub sidecar_namespaces: BTreeSet<Arc<str>>,
+}
+
+impl ConfigurationChanges {
+    /// Whether every value is what it was.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn merge(&mut self, later: Self) {
+        self.is_whole |= later.is_whole;
+        self.services.extend(later.services);
+        self.virtual_services.extend(later.virtual_services);
+        self.rule_hosts.extend(later.rule_hosts);
+        self.has_gateways |= later.has_gateways;
+        self.sidecar_namespaces.extend(later.sidecar_namespaces);
+    }
 }
 
 impl ChangeSet {
@@ -49,5 +84,6 @@ impl ChangeSet {
         self.endpoints.extend(later.endpoints);
         self.addresses.extend(later.addresses);
         self.is_configuration |= later.is_configuration;
+        self.configuration.merge(later.configuration);
     }
 }

@@ -9,7 +9,7 @@ use navarch_model::{
 };
 
 /// A rule with its host resolved and its visibility read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct IndexedRule {
     rule: Shared<DestinationRule>,
     export_to: BTreeSet<Visibility>,
@@ -130,6 +130,30 @@ impl DestinationRuleIndex {
             rules.exact.get(host).is_some_and(has)
                 || wildcard.any(|(pattern, rules)| host.is_subset_of(pattern) && has(rules))
         })
+    }
+
+    /// Hosts of which some namespace's rules are others than in `old`.
+    pub(crate) fn hosts_changed_since(&self, old: &Self) -> BTreeSet<Hostname> {
+        let mut changed = BTreeSet::new();
+        let none = NamespaceRules::default();
+        let namespaces: BTreeSet<&String> = old
+            .by_namespace
+            .keys()
+            .chain(self.by_namespace.keys())
+            .collect();
+        for namespace in namespaces {
+            let before = old.by_namespace.get(namespace).unwrap_or(&none);
+            let after = self.by_namespace.get(namespace).unwrap_or(&none);
+            for (before, after) in [
+                (&before.exact, &after.exact),
+                (&before.wildcard, &after.wildcard),
+            ] {
+                let is_other = |host: &&Hostname| before.get(*host) != after.get(*host);
+                let hosts = before.keys().chain(after.keys());
+                changed.extend(hosts.filter(is_other).cloned());
+            }
+        }
+        changed
     }
 
     /// Every merged rule.

@@ -4,6 +4,7 @@
 //! **Out:** `MeshSnapshot`, `ChangeSet`, `NodeGroup`, `ProxyScope`, diagnostics.
 //! **Never:** I/O, async, a clock, Envoy's messages; more than one writer.
 
+mod affected;
 mod analysis;
 mod change;
 mod destination_rule;
@@ -20,7 +21,8 @@ mod store;
 mod target;
 mod virtual_service;
 
-pub use change::{Batch, Change, ChangeSet};
+pub use affected::ScopeDifference;
+pub use change::{Batch, Change, ChangeSet, ConfigurationChanges};
 pub use gateway_api::{
     AncestorStatus, Condition, ListenerStatus, ObjectStatus, ParentStatus, Reason, StatusAddress,
     StatusContent,
@@ -31,6 +33,6 @@ pub use gateway_merge::{
 pub use group::NodeGroup;
 pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};
 pub use mutual_tls::MutualTlsModes;
-pub use scope::{EgressScope, ProxyScope};
+pub use scope::{EgressScope, ProxyScope, destination_hosts};
 pub use store::MeshStore;
 pub use target::ServiceTarget;

@@ -71,6 +71,8 @@ pub(crate) struct ServiceIndex {
     /// By age.
     pub(crate) services: Vec<Shared<Service>>,
     pub(crate) by_host: BTreeMap<Hostname, Vec<Shared<Service>>>,
+    /// Those with a network's label: gateways between networks.
+    pub(crate) with_network: Vec<Shared<Service>>,
     /// Whether some service wants or prefers endpoints of the client's own Node.
     pub(crate) has_node_preference: bool,
 }
@@ -116,6 +118,14 @@ impl MeshSnapshot {
         &self.services.services
     }
 
+    /// The services that may be gateways into networks, by label or by name in `MeshNetworks`, each once or more.
+    pub fn network_gateway_services(&self) -> impl Iterator<Item = &Shared<Service>> {
+        let gateways = self.networks.networks.values().flat_map(|n| &n.gateways);
+        let named = gateways.filter_map(|gateway| gateway.registry_service_name.as_deref());
+        let named = named.flat_map(|host| self.services_of_host(host));
+        self.services.with_network.iter().chain(named)
+    }
+
     /// The services of one host, oldest first.
     pub fn services_of_host(&self, host: &str) -> &[Shared<Service>] {
         self.services.by_host.get(host).map_or(&[], Vec::as_slice)
@@ -132,6 +142,14 @@ impl MeshSnapshot {
     pub fn endpoints(&self, service: &Service) -> Shared<ServiceEndpoints> {
         self.endpoints
             .get(&ServiceKey::of(service))
+            .unwrap_or(&self.no_endpoints)
+            .clone()
+    }
+
+    /// The endpoints of the service of a key; empty if there are none.
+    pub fn endpoints_of(&self, key: &ServiceKey) -> Shared<ServiceEndpoints> {
+        self.endpoints
+            .get(key)
             .unwrap_or(&self.no_endpoints)
             .clone()
     }

@@ -62,7 +62,17 @@ pub struct ProxyScope {
     /// The servers of a router, merged; empty for sidecars.
     pub gateways: Arc<MergedGateway>,
     by_host: BTreeMap<Hostname, usize>,
-    destination_rules: BTreeMap<Hostname, Shared<DestinationRule>>,
+    pub(crate) destination_rules: BTreeMap<Hostname, Shared<DestinationRule>>,
+    /// What the Sidecar's egress listeners import; `None` where everything visible is.
+    pub(crate) imports: Option<Imports>,
+}
+
+/// What a Sidecar lets through.
+#[derive(Debug, Clone)]
+pub(crate) struct Imports {
+    pub(crate) hosts: Vec<EgressHosts>,
+    /// Hosts that imported VirtualServices lead to.
+    pub(crate) destinations: BTreeSet<String>,
 }
 
 impl ProxyScope {
@@ -102,6 +112,10 @@ impl MeshSnapshot {
                 destinations: Vec::new(),
             }],
         };
+        let imports = sidecar
+            .as_ref()
+            .filter(|sidecar| !sidecar.spec.egress.is_empty())
+            .map(|sidecar| Imports::of(sidecar, &egress, &group.namespace));
         let services = one_per_host(&egress, &group.namespace);
         let egress = egress
             .into_iter()
@@ -115,14 +129,7 @@ impl MeshSnapshot {
                 mode: mesh_mode,
                 egress_proxy: None,
             });
-        let client = (&*group.namespace, &group.labels);
-        let destination_rules = services
-            .iter()
-            .filter_map(|service| {
-                let rule = self.destination_rule(client, service)?;
-                Some((service.hostname.clone(), rule.clone()))
-            })
-            .collect();
+        let destination_rules = self.destination_rules_for(group, &services);
         ProxyScope {
             group: group.clone(),
             mesh_config: self.mesh_config.clone(),
@@ -137,7 +144,21 @@ impl MeshSnapshot {
             outbound_traffic_policy,
             gateways: Arc::new(self.merged_gateways(group)),
             destination_rules,
+            imports,
         }
+    }
+
+    fn destination_rules_for(
+        &self,
+        group: &NodeGroup,
+        services: &[Shared<Service>],
+    ) -> BTreeMap<Hostname, Shared<DestinationRule>> {
+        let client = (&*group.namespace, &group.labels);
+        let rules = services.iter().filter_map(|service| {
+            let rule = self.destination_rule(client, service)?;
+            Some((service.hostname.clone(), rule.clone()))
+        });
+        rules.collect()
     }
 
     fn merged_gateways(&self, group: &NodeGroup) -> MergedGateway {
@@ -152,14 +173,7 @@ impl MeshSnapshot {
         let default = parse_tokens(&self.mesh_config.default_service_export_to);
         let services = self.services().iter();
         services
-            .filter(|service| {
-                let tokens = if service.export_to.is_empty() {
-                    &default
-                } else {
-                    &service.export_to
-                };
-                Visibility::is_visible(tokens, &service.namespace, namespace)
-            })
+            .filter(|service| is_service_visible(service, &default, namespace))
             .cloned()
             .collect()
     }
@@ -169,13 +183,50 @@ impl MeshSnapshot {
         let default = parse_tokens(&self.mesh_config.default_virtual_service_export_to);
         let rules = self.virtual_services().iter();
         rules
-            .filter(|rule| {
-                let own = parse_tokens(&rule.spec.export_to);
-                let tokens = if own.is_empty() { &default } else { &own };
-                Visibility::is_visible(tokens, &rule.metadata.namespace, namespace)
-            })
+            .filter(|rule| is_rule_visible(rule, &default, namespace))
             .cloned()
             .collect()
+    }
+}
+
+/// Whether a service is exported to a namespace.
+pub(crate) fn is_service_visible(
+    service: &Service,
+    default: &[Visibility],
+    namespace: &str,
+) -> bool {
+    let tokens = if service.export_to.is_empty() {
+        default
+    } else {
+        &service.export_to
+    };
+    Visibility::is_visible(tokens, &service.namespace, namespace)
+}
+
+/// Whether a VirtualService is exported to a namespace.
+pub(crate) fn is_rule_visible(
+    rule: &VirtualService,
+    default: &[Visibility],
+    namespace: &str,
+) -> bool {
+    let own = parse_tokens(&rule.spec.export_to);
+    let tokens = if own.is_empty() { default } else { &own };
+    Visibility::is_visible(tokens, &rule.metadata.namespace, namespace)
+}
+
+impl Imports {
+    fn of(sidecar: &Sidecar, egress: &[EgressScope], namespace: &str) -> Self {
+        let listeners = sidecar.spec.egress.iter();
+        let rules = egress.iter().flat_map(|scope| &scope.virtual_services);
+        Self {
+            hosts: listeners
+                .map(|listener| EgressHosts::new(&listener.hosts, namespace))
+                .collect(),
+            destinations: rules
+                .flat_map(|rule| destination_hosts(rule))
+                .map(str::to_owned)
+                .collect(),
+        }
     }
 }
 
@@ -213,7 +264,7 @@ impl Visible {
             .collect();
         let destinations: BTreeSet<&str> = virtual_services
             .iter()
-            .flat_map(|rule| destinations_of(rule))
+            .flat_map(|rule| destination_hosts(rule))
             .collect();
         let is_imported = |service: &Service| {
             imported.contains(&(service.hostname.as_str(), &*service.namespace))
@@ -258,7 +309,7 @@ fn services_meant<'a>(
     meant
 }
 
-fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
+pub(crate) fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
     tokens
         .iter()
         .map(|token| Visibility::parse(token))
@@ -266,7 +317,7 @@ fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
 }
 
 /// Hosts that a VirtualService sends traffic to.
-fn destinations_of(rule: &VirtualService) -> impl Iterator<Item = &str> {
+pub fn destination_hosts(rule: &VirtualService) -> impl Iterator<Item = &str> {
     let spec = &rule.spec;
     let http = spec.http.iter().flat_map(|route| {
         let mirrors = route

@@ -2,7 +2,8 @@
 //!
 //! Source: istio `pilot/pkg/model/push_context.go` `getSidecarScope`, `sidecar.go` `hostClassification`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use navarch_model::{
     Hostname, Labels, RouteSemantics, Shared, Sidecar, VirtualService, is_selected,
@@ -28,6 +29,17 @@ impl SidecarIndex {
             sidecars.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
         }
         Self { by_namespace }
+    }
+
+    /// Namespaces whose Sidecars are others than in `old`.
+    pub(crate) fn namespaces_changed_since(&self, old: &Self) -> BTreeSet<Arc<str>> {
+        let namespaces = old.by_namespace.keys().chain(self.by_namespace.keys());
+        namespaces
+            .filter(|namespace| {
+                old.by_namespace.get(*namespace) != self.by_namespace.get(*namespace)
+            })
+            .map(|namespace| namespace.as_str().into())
+            .collect()
     }
 
     /// Label keys that any Sidecar selects by.

@@ -1,5 +1,6 @@
 //! The one mutable state: objects as they stand, and the parts of the next snapshot.
 
+mod difference;
 mod dirty;
 mod index;
 mod made_rule;
@@ -21,6 +22,7 @@ use crate::registry::kubernetes::service_of_slice;
 use crate::registry::{IndexedPod, Registry};
 use crate::{Batch, Change, ChangeSet, ServiceKey};
 
+pub(crate) use difference::differing;
 use dirty::Dirty;
 use index::Converted;
 
@@ -309,6 +311,9 @@ impl MeshStore {
         if self.is_rule_stale(dirty) {
             self.refresh_rules(&mut next);
         }
+        changes
+            .configuration
+            .merge(difference::of(dirty, &self.current, &next));
         self.refresh_analysis(dirty, &changes, &mut next.analysis);
         if changes.is_empty() {
             return None;

@@ -1,6 +1,8 @@
 //! A mesh made of objects, and proxies in it.
 
-use navarch_encode::{ResourceCache, ResourceSnapshot, assemble_group, assemble_own};
+use std::sync::Arc;
+
+use navarch_encode::{GroupResources, ResourceCache, ResourceSnapshot, assemble_own};
 use navarch_model::{ConfigKey, Kind, Proxy};
 use navarch_snapshot::{Change, MeshOptions, MeshStore};
 use serde_json::{Value, json};
@@ -32,10 +34,10 @@ impl TestMesh {
         let proxy = proxy.read();
         let mesh = self.store.snapshot();
         let cache = ResourceCache::verifying();
-        let scope = mesh.scope_of(&mesh.group_of(&proxy));
-        let shared = assemble_group(&cache, &mesh, &scope);
+        let scope = Arc::new(mesh.scope_of(&mesh.group_of(&proxy)));
+        let shared = GroupResources::new(&cache, &mesh, Arc::clone(&scope));
         let own = assemble_own(&cache, &mesh, &scope, &proxy);
-        ResourceSnapshot::new(&shared.part, &own.part)
+        ResourceSnapshot::new(shared.part(), &own.part)
     }
 }
 

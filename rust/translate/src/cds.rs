@@ -17,13 +17,13 @@ mod tests;
 mod tls;
 
 use navarch_envoy::envoy::config::cluster::v3::Cluster;
-use navarch_model::{Diagnostic, OutboundTrafficPolicyMode, Proxy, ProxyKind, Shared};
+use navarch_model::{Diagnostic, OutboundTrafficPolicyMode, Proxy, ProxyKind, Service, Shared};
 use navarch_snapshot::{MeshSnapshot, ProxyScope};
 
 use self::fixed::{FixedCluster, FixedInputs, build_fixed};
 use self::inbound::{InboundInputs, build_inbound};
 use self::outbound::{OutboundContext, OutboundInputs, build_outbound};
-use self::service_cluster::{ClusterMode, has_auto_passthrough};
+use self::service_cluster::{ClusterMode, ServiceCluster, has_auto_passthrough, service_clusters};
 use self::settings::{ClusterClient, ClusterSettings};
 use crate::eds::EndpointContext;
 
@@ -51,19 +51,52 @@ impl ClusterInputs {
 
 /// The inputs of all clusters that the proxies of a group share, by name and without duplicates.
 pub fn cluster_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ClusterInputs> {
-    let client = ClusterClient::of(&mesh.mesh_config, &scope.group);
+    let context = outbound_context(mesh, scope);
+    let outbound = outbound_inputs(&context, scope.services.iter());
+    let fixed = fixed_clusters(scope).iter().map(|cluster| {
+        ClusterInputs::Fixed(FixedInputs {
+            cluster: *cluster,
+            client: context.client.clone(),
+            settings: context.settings.clone(),
+        })
+    });
+    fixed.chain(outbound).collect()
+}
+
+/// The inputs of the clusters of some services of a scope, by name and without duplicates.
+pub fn service_cluster_inputs<'a>(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    services: impl Iterator<Item = &'a Shared<Service>>,
+) -> Vec<ClusterInputs> {
+    outbound_inputs(&outbound_context(mesh, scope), services).collect()
+}
+
+/// The names of a service's clusters in a sidecar's scope.
+pub fn cluster_names(scope: &ProxyScope, service: &Shared<Service>) -> Vec<String> {
+    let clusters = service_clusters(scope, service, ClusterMode::Default);
+    clusters.iter().map(ServiceCluster::name).collect()
+}
+
+fn outbound_context<'a>(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> OutboundContext<'a> {
     let settings = ClusterSettings::of(&mesh.mesh_config);
-    let context = OutboundContext {
+    OutboundContext {
         mesh,
         scope,
         endpoints: EndpointContext::new(mesh, scope, settings.clone()),
-        client: client.clone(),
-        settings: settings.clone(),
+        client: ClusterClient::of(&mesh.mesh_config, &scope.group),
+        settings,
         no_identities: Shared::new(Vec::new()),
-    };
-    let is_passed_through = has_auto_passthrough(mesh, &scope.group);
+    }
+}
+
+fn outbound_inputs<'a>(
+    context: &OutboundContext<'_>,
+    services: impl Iterator<Item = &'a Shared<Service>>,
+) -> impl Iterator<Item = ClusterInputs> {
+    let is_passed_through = has_auto_passthrough(context.mesh, &context.scope.group);
     let mut outbound: Vec<OutboundInputs> = Vec::new();
-    for service in &scope.services {
+    for service in services {
         outbound.extend(context.service_inputs(service, ClusterMode::Default));
         if is_passed_through && !service.is_mesh_external {
             outbound.extend(context.service_inputs(service, ClusterMode::SniDnat));
@@ -71,20 +104,8 @@ pub fn cluster_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ClusterInp
     }
     outbound.sort_by(|a, b| a.name.cmp(&b.name));
     outbound.dedup_by(|a, b| a.name == b.name);
-    let fixed = fixed_clusters(scope).iter().map(|cluster| {
-        ClusterInputs::Fixed(FixedInputs {
-            cluster: *cluster,
-            client: client.clone(),
-            settings: settings.clone(),
-        })
-    });
-    fixed
-        .chain(
-            outbound
-                .into_iter()
-                .map(|inputs| ClusterInputs::Outbound(inputs.into())),
-        )
-        .collect()
+    let outbound = outbound.into_iter();
+    outbound.map(|inputs| ClusterInputs::Outbound(inputs.into()))
 }
 
 fn fixed_clusters(scope: &ProxyScope) -> &'static [FixedCluster] {

@@ -196,28 +196,22 @@ fn is_cluster_local(config: &MeshConfig, mesh: &MeshSnapshot, host: &Hostname) -
 
 /// The endpoint inputs of a scope, one for each cluster that gets its endpoints by EDS, by cluster name.
 pub fn endpoint_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<EndpointInputs> {
+    service_endpoint_inputs(mesh, scope, scope.services.iter())
+}
+
+/// The endpoint inputs of some services of a scope, by cluster name: all that a change of their endpoints touches.
+pub fn service_endpoint_inputs<'a>(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    services: impl Iterator<Item = &'a Shared<Service>>,
+) -> Vec<EndpointInputs> {
     let context = EndpointContext::new(mesh, scope, ClusterSettings::of(&scope.mesh_config));
     let is_passed_through = has_auto_passthrough(mesh, &scope.group);
-    let mut inputs: Vec<EndpointInputs> = scope
-        .services
-        .iter()
+    let mut inputs: Vec<EndpointInputs> = services
         .flat_map(|service| inputs_of_service(&context, service, is_passed_through))
         .collect();
     inputs.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
     inputs.dedup_by(|a, b| a.cluster_name == b.cluster_name);
-    inputs
-}
-
-/// The endpoint inputs of one service of a scope, by cluster name: all that a change of its endpoints touches.
-pub fn endpoint_inputs_of(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    service: &Shared<Service>,
-) -> Vec<EndpointInputs> {
-    let context = EndpointContext::new(mesh, scope, ClusterSettings::of(&scope.mesh_config));
-    let is_passed_through = has_auto_passthrough(mesh, &scope.group);
-    let mut inputs = inputs_of_service(&context, service, is_passed_through);
-    inputs.sort_by(|a, b| a.cluster_name.cmp(&b.cluster_name));
     inputs
 }
 

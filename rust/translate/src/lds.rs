@@ -35,7 +35,7 @@ use navarch_snapshot::{MeshSnapshot, ProxyScope};
 use facts::{HttpFacts, NetworkFacts};
 pub use gateway::GatewayInputs;
 pub use inbound::InboundInputs;
-pub use outbound::OutboundInputs;
+pub use outbound::{OutboundInputs, OutboundPlaces};
 pub use virtual_outbound::{HttpProxyInputs, VirtualOutboundInputs};
 
 /// All that one listener is made from.
@@ -83,7 +83,7 @@ pub fn listener_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ListenerI
         has_dynamic_dns,
     ));
     let fallback = Shared::new(virtual_outbound::fallback(scope));
-    let outbound = outbound::inputs(mesh, scope, &network, &http, &fallback);
+    let outbound = outbound::inputs(mesh, scope, (&network, &http, &fallback), None);
     let mut inputs: Vec<_> = outbound.into_iter().map(ListenerInputs::Outbound).collect();
     if let Some(port) = virtual_outbound::http_proxy_port(scope) {
         let (network, http) = (network.clone(), http.clone());
@@ -101,6 +101,24 @@ pub fn listener_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ListenerI
         }));
     }
     inputs
+}
+
+/// Inputs of the outbound listeners at some places alone, as [`listener_inputs`] has them.
+pub fn outbound_listener_inputs(
+    mesh: &MeshSnapshot,
+    scope: &ProxyScope,
+    places: &OutboundPlaces,
+) -> Vec<OutboundInputs> {
+    if scope.group.kind == ProxyKind::Router || scope.mesh_config.proxy_listen_port == 0 {
+        return Vec::new();
+    }
+    let has_dynamic_dns =
+        scope.outbound_traffic_policy.mode == OutboundTrafficPolicyMode::AllowAnyDynamicDns;
+    let (config, group) = (&scope.mesh_config, &scope.group);
+    let network = Shared::new(NetworkFacts::new(config, group));
+    let http = Shared::new(HttpFacts::new(config, group, has_dynamic_dns));
+    let fallback = Shared::new(virtual_outbound::fallback(scope));
+    outbound::inputs(mesh, scope, (&network, &http, &fallback), Some(places))
 }
 
 /// Inputs of the listeners of one sidecar's workload; routers have none.

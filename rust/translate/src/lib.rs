@@ -5,6 +5,7 @@
 //! **Never:** I/O, a clock, the environment, randomness, globals, hash-ordered maps.
 
 pub mod address;
+pub mod affected;
 pub mod cds;
 pub mod config_source;
 pub mod eds;

@@ -70,6 +70,11 @@ pub fn route_inputs(
     }
 }
 
+/// The port whose services a sidecar's route configuration of that name reaches; 0 for all, and for other names.
+pub(crate) fn route_port(name: &str) -> u32 {
+    name::RouteName::parse(name).map_or(0, |name| name.port())
+}
+
 /// What is to be told of a router's Gateways: servers that are not in force, as others have their place.
 pub fn gateway_conflicts(scope: &ProxyScope) -> Vec<Diagnostic> {
     scope

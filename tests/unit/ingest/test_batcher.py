@@ -111,3 +111,17 @@ def test_the_barrier_opens_when_the_last_source_has_told_all() -> None:
     assert gate.is_open
     gate.note("b", records.SourceEvent(records.EventType.INIT))
     assert gate.is_open, "a later list takes nothing away"
+
+
+def test_the_oldest_change_that_is_given_tells_the_age_of_a_batch() -> None:
+    held = batcher.Batcher()
+    held.add([config("a")], 10.0)
+    assert held.oldest_at(10.01) == 10.0
+    held.take(10.01)
+    held.add([config("b")], 10.05)
+    held.add([endpoint("e")], 10.06)
+    held.add([endpoint("f")], 10.07)
+    assert held.oldest_at(10.08) == 10.06, "configuration waits"
+    held.take(10.08)
+    assert held.oldest_at(10.09) == 10.09
+    assert held.oldest_at(10.2) == 10.05

@@ -7,20 +7,19 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use navarch_model::Proxy;
+use navarch_model::{Proxy, Shared};
 use tokio::time::Sleep;
 use tokio_stream::Stream as _;
 use tonic::{Status, Streaming};
 
 use crate::frame::frame_message;
-use crate::push::Pusher;
+use crate::push::{Pusher, Since};
 use crate::registry::{Connection, Fleet};
 use crate::session::{Outcome, Session, SessionError, SotwRequest, Variant};
 use crate::status::write_status;
@@ -80,7 +79,7 @@ pub(super) struct AdsStream<R> {
     end: Option<Status>,
     deadline: Option<Pin<Box<Sleep>>>,
     /// The oldest change that the client has not got in full.
-    changed_at: Option<Instant>,
+    since: Option<Since>,
 }
 
 impl<R: XdsRequest> AdsStream<R> {
@@ -98,7 +97,7 @@ impl<R: XdsRequest> AdsStream<R> {
             frames: VecDeque::new(),
             end: None,
             deadline,
-            changed_at: None,
+            since: None,
         }
     }
 
@@ -129,10 +128,10 @@ impl<R: XdsRequest> AdsStream<R> {
             self.end = Some(Status::unavailable("the server is shutting down"));
             return;
         }
-        let Some((target, changed_at)) = letter.target else {
+        let Some((target, since)) = letter.target else {
             return;
         };
-        self.changed_at.get_or_insert(changed_at);
+        self.since = Some(self.since.map_or(since, |before| before.merge(since)));
         self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Waiting(connection, first) => {
                 let names = Arc::clone(self.fleet.names());
@@ -155,7 +154,7 @@ impl<R: XdsRequest> AdsStream<R> {
         }
         match identify(request.node()) {
             Ok(proxy) => {
-                let connection = self.fleet.connect(Arc::new(proxy), R::VARIANT);
+                let connection = self.fleet.connect(Shared::new(proxy), R::VARIANT);
                 self.phase = Phase::Waiting(Arc::clone(&connection), request);
                 self.pusher.welcome(connection);
                 self.take_letter(cx);
@@ -195,11 +194,9 @@ impl<R: XdsRequest> AdsStream<R> {
             frame_message(response.segments, &mut self.frames);
             self.fleet.note_statuses(connection, session.statuses());
         } else if session.is_settled()
-            && let Some(changed_at) = self.changed_at.take()
+            && let Some(since) = self.since.take()
         {
-            self.fleet
-                .metrics()
-                .observe_convergence(changed_at.elapsed());
+            self.fleet.metrics().observe_convergence(since);
         }
     }
 
@@ -215,7 +212,7 @@ impl<R> AdsStream<R> {
         let phase = std::mem::replace(&mut self.phase, Phase::Ended);
         if let Phase::Waiting(connection, _) | Phase::Open(connection, _) = phase {
             self.fleet.disconnect(&connection);
-            self.pusher.part(Arc::clone(connection.proxy()));
+            self.pusher.part(connection.proxy().clone());
         }
     }
 }

@@ -7,6 +7,10 @@ mod client;
 #[cfg(test)]
 mod epoch;
 #[cfg(test)]
+mod incremental;
+#[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod session_laws;
 #[cfg(test)]
 mod session_order;

@@ -59,6 +59,43 @@ impl Dirty {
         self.is_everything() || self.has_any(&[Kind::ServiceEntry, Kind::WorkloadEntry])
     }
 
+    /// Whether a kind changed of which it is not known who depends on it.
+    ///
+    /// What other kinds change is found by comparing services, endpoints, addresses and rules.
+    pub(super) fn has_mesh_wide_kind(&self) -> bool {
+        let is_compared = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::Service
+                    | Kind::EndpointSlice
+                    | Kind::Pod
+                    | Kind::Node
+                    | Kind::Namespace
+                    | Kind::ServiceEntry
+                    | Kind::WorkloadEntry
+                    | Kind::VirtualService
+                    | Kind::DestinationRule
+                    | Kind::Gateway
+                    | Kind::Sidecar
+                    | Kind::Ingress
+                    | Kind::IngressClass
+                    | Kind::GatewayClass
+                    | Kind::KubernetesGateway
+                    | Kind::ListenerSet
+                    | Kind::HTTPRoute
+                    | Kind::GRPCRoute
+                    | Kind::TCPRoute
+                    | Kind::TLSRoute
+                    | Kind::ReferenceGrant
+                    | Kind::BackendTLSPolicy
+                    | Kind::Secret
+                    | Kind::ConfigMap
+                    | Kind::ServiceAccount
+            )
+        };
+        !self.kinds.iter().all(is_compared)
+    }
+
     /// Whether the indexes of rules are stale.
     pub(super) fn has_rules(&self) -> bool {
         self.has_any(&[

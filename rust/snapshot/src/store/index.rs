@@ -11,9 +11,9 @@ use navarch_model::{
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
 use crate::mutual_tls::PeerAuthenticationIndex;
-use crate::registry::auto_allocate;
 use crate::registry::service_entry::convert_service_entry;
 use crate::registry::sort_endpoints;
+use crate::registry::{LABEL_NETWORK, auto_allocate};
 use crate::sidecar::SidecarIndex;
 use crate::virtual_service::{MergeOptions, merge_virtual_services};
 use crate::{ChangeSet, ServiceKey};
@@ -125,7 +125,9 @@ impl MeshStore {
             service.is_node_local
                 || service.traffic_distribution == TrafficDistribution::PreferSameNode
         });
+        let is_gateway = |s: &&Shared<Service>| s.labels.contains_key(LABEL_NETWORK);
         ServiceIndex {
+            with_network: services.iter().filter(is_gateway).cloned().collect(),
             services,
             by_host,
             has_node_preference,
@@ -165,6 +167,7 @@ impl MeshStore {
             let service = next.find_service(&key);
             if service.is_some_and(|service| is_shaping(service, old.as_deref(), &new)) {
                 changes.is_configuration = true;
+                changes.configuration.services.insert(key.clone());
             }
             if new.is_empty() {
                 endpoints.remove(&key);

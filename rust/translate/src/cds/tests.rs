@@ -11,7 +11,7 @@ use navarch_model::{ConfigKey, Diagnostic, Kind, Proxy};
 use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 
 use super::{ClusterInputs, build_cluster, cluster_inputs, inbound_cluster_inputs};
-use crate::eds::{EndpointInputs, endpoint_inputs, endpoint_inputs_of};
+use crate::eds::{EndpointInputs, endpoint_inputs, service_endpoint_inputs};
 use crate::nds::{build_name_table, name_table_inputs};
 
 const SLICE_LABEL: &str = "kubernetes.io/service-name";
@@ -259,7 +259,7 @@ fn endpoints_come_and_go_without_a_change_of_clusters() {
     assert_ne!(before.1, after.1);
     let scope = scope(&mesh, &istio());
     assert_eq!(
-        endpoint_inputs_of(&mesh, &scope, &scope.services[0]),
+        service_endpoint_inputs(&mesh, &scope, scope.services.iter().take(1)),
         after.1
     );
 }

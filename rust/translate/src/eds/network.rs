@@ -53,7 +53,7 @@ impl NetworkGateways {
                 port: gateway.port,
             });
         }
-        for service in mesh.services() {
+        for service in mesh.network_gateway_services() {
             for (network, port) in doors_of(mesh, service) {
                 let port = service.node_ports.get(&port).copied().unwrap_or(port);
                 for address in &service.external_addresses {

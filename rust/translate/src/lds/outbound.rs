@@ -2,8 +2,8 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/listener.go` `buildSidecarOutboundListeners`.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
@@ -37,7 +37,68 @@ pub struct OutboundInputs {
     pub(super) rejected: Vec<Rejection>,
 }
 
+/// Some addresses and ports at which a sidecar may have outbound listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutboundPlaces {
+    /// Ports, on whatever address.
+    pub ports: BTreeSet<u32>,
+    /// Addresses by port.
+    pub addresses: BTreeMap<u32, BTreeSet<Arc<str>>>,
+}
+
+impl OutboundPlaces {
+    /// Add where services have their listeners, on top of what is there.
+    ///
+    /// Where a listener is for an endpoint, the port counts on every address.
+    pub fn add_services<'a>(
+        &mut self,
+        scope: &ProxyScope,
+        services: impl Iterator<Item = &'a Shared<Service>>,
+    ) {
+        let mode = ip_mode(&scope.group);
+        for service in services {
+            let addresses = service_address::of(service, &scope.group);
+            for port in &service.ports {
+                let is_shared = addresses.is_empty()
+                    || scope.sidecar.is_some()
+                    || scope.group.interception == InterceptionMode::None
+                    || addresses.iter().any(|address| address.contains('/'));
+                if is_shared {
+                    self.ports.insert(port.number);
+                    continue;
+                }
+                let known = self.addresses.entry(port.number).or_default();
+                if port.protocol.listener_protocol() == ListenerProtocol::Http {
+                    known.extend(mode.wildcards().iter().map(|bind| Arc::from(*bind)));
+                } else {
+                    known.extend(addresses.iter().map(|address| Arc::clone(address)));
+                }
+            }
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.addresses.is_empty()
+    }
+
+    fn has_port(&self, port: u32) -> bool {
+        self.ports.contains(&port) || self.addresses.contains_key(&port)
+    }
+
+    /// Whether a listener there is meant.
+    pub fn has(&self, port: u32, bind: &Arc<str>) -> bool {
+        let known = || self.addresses.get(&port);
+        self.ports.contains(&port) || known().is_some_and(|known| known.contains(bind))
+    }
+}
+
 impl OutboundInputs {
+    /// The port and the address by which it is told from others.
+    pub fn place(&self) -> (u32, Arc<str>) {
+        (self.port, self.binds.first().cloned().unwrap_or_default())
+    }
+
     /// The names of the route configurations that its chains ask for.
     pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().filter_map(|chain| match &chain.content {
@@ -135,6 +196,8 @@ struct Collector<'a> {
     mesh: &'a MeshSnapshot,
     scope: &'a ProxyScope,
     mode: IpMode,
+    /// Where listeners are wanted; `None` for everywhere.
+    places: Option<&'a OutboundPlaces>,
     entries: BTreeMap<(Arc<str>, u32), Entry>,
 }
 
@@ -142,14 +205,14 @@ struct Collector<'a> {
 pub(super) fn inputs(
     mesh: &MeshSnapshot,
     scope: &ProxyScope,
-    network: &Shared<NetworkFacts>,
-    http: &Shared<HttpFacts>,
-    fallback: &Shared<TcpRoute>,
+    (network, http, fallback): (&Shared<NetworkFacts>, &Shared<HttpFacts>, &Shared<TcpRoute>),
+    places: Option<&OutboundPlaces>,
 ) -> Vec<OutboundInputs> {
     let mut collector = Collector {
         mesh,
         scope,
         mode: ip_mode(&scope.group),
+        places,
         entries: BTreeMap::new(),
     };
     for egress in &scope.egress {
@@ -206,7 +269,7 @@ impl Collector<'_> {
                 target_port: None,
                 target_port_name: None,
             };
-            if self.is_free(&binding, &port) {
+            if self.is_wanted(&port) && self.is_free(&binding, &port) {
                 for service in &egress.services {
                     self.add(&routing, service, &port, &binding);
                 }
@@ -219,11 +282,16 @@ impl Collector<'_> {
         }
         for service in &egress.services {
             for port in &service.ports {
-                if self.is_free(&binding, port) {
+                if self.is_wanted(port) && self.is_free(&binding, port) {
                     self.add_service_port(&routing, service, port, &binding);
                 }
             }
         }
+    }
+
+    fn is_wanted(&self, port: &ServicePort) -> bool {
+        self.places
+            .is_none_or(|places| places.has_port(port.number))
     }
 
     fn is_free(&self, binding: &Binding, port: &ServicePort) -> bool {
@@ -337,6 +405,9 @@ impl Collector<'_> {
             return;
         };
         let key = (bind, candidate.port.number);
+        if self.places.is_some_and(|places| !places.has(key.1, &key.0)) {
+            return;
+        }
         let incoming = candidate.port.protocol;
         let Some(entry) = self.entries.get(&key) else {
             let entry = self.new_entry(routing, candidate);

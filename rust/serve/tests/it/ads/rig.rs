@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -15,7 +15,7 @@ use navarch_envoy::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use navarch_envoy::google::rpc;
-use navarch_model::Proxy;
+use navarch_model::{Proxy, Shared};
 use navarch_serve::{AdsServer, Fleet, Metrics, Pusher, ResourceSource};
 use prost::Message;
 use prost_types::Struct;
@@ -43,7 +43,7 @@ impl Source {
 }
 
 impl ResourceSource for Source {
-    fn snapshot_for(&self, _: &Proxy) -> Arc<ResourceSnapshot> {
+    fn snapshot_for(&self, _: &Shared<Proxy>) -> Arc<ResourceSnapshot> {
         assert!(
             !self.panics.swap(false, Ordering::SeqCst),
             "as the test wished"
@@ -82,7 +82,7 @@ impl Rig {
 
     pub(super) fn publish(&self, world: &World) {
         *self.source.target.lock().unwrap() = snapshot(world, &self.source.cache);
-        self.pusher.notify();
+        self.pusher.notify(Instant::now());
     }
 
     pub(super) fn address(&self) -> SocketAddr {
