@@ -22,13 +22,14 @@ from navarch.injection import (
     patching,
     probes,
     proxy_container,
+    shape,
     sidecar,
     wishes,
 )
 from navarch.injection.inputs import Inputs, MeshView, Pod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from navarch.injection.settings import Settings
 
@@ -87,7 +88,7 @@ def inject(request: Request, settings: Settings, mesh: MeshView) -> Injected:
         wishes.InjectionError: The pod asks for what can't be.
     """
     pod: Pod = merging.copy_json(dict(request.pod))
-    _check_shape(pod)
+    shape.check_pod(pod)
     skipped = find_refusal(pod, request.namespace, settings)
     if skipped:
         return Injected(pod, skipped)
@@ -101,7 +102,7 @@ def inject(request: Request, settings: Settings, mesh: MeshView) -> Injected:
         settings=settings,
         mesh=mesh,
         proxy_config=_effective_config(annotations, request.own_config, mesh),
-        environment=_environment(request, pod),
+        environment=_environment(request, pod, settings.cluster.network),
         is_native=_is_native(annotations, settings),
     )
     template: Pod = {"metadata": {}, "spec": {}}
@@ -115,42 +116,28 @@ def inject(request: Request, settings: Settings, mesh: MeshView) -> Injected:
 
 
 def find_refusal(pod: Mapping[str, Any], namespace: str, settings: Settings) -> str:
-    """Say why a pod that was handed in gets no proxy; "" if it gets one."""
-    spec = pod.get("spec") or {}
-    if spec.get("hostNetwork"):
+    """Say why a pod that was handed in gets no proxy; "" if it gets one.
+
+    The pod's own word comes first, then the selectors, of which never wins over always, then the policy.
+    """
+    if pod["spec"].get("hostNetwork"):
         return "it uses the host's network"
     if namespace in settings.ignored_namespaces:
         return f"no pod in {namespace} gets one"
-    own_labels = (pod.get("metadata") or {}).get("labels") or {}
-    is_default = settings.policy == "enabled"
-    metadata = pod.get("metadata") or {}
-    told = own_labels.get(labels.POD_LABEL) or (metadata.get("annotations") or {}).get(
-        labels.POD_LABEL
-    )
-    if told:
-        wanted = wishes.is_wanted(pod, by_default=False)
-        return "" if wanted else f"it says {labels.POD_LABEL}: {told}"
-    for selectors, answer in (
-        (settings.never_inject_selector, "neverInjectSelector matches it"),
-        (settings.always_inject_selector, ""),
-    ):
-        if any(each.matches(own_labels) for each in selectors if not each.is_empty):
-            return answer
-    return "" if is_default else "the policy is disabled, and it does not ask for a proxy"
+    metadata = pod["metadata"]
+    own = metadata.get("labels") or {}
+    word = own.get(labels.POD_LABEL) or (metadata.get("annotations") or {}).get(labels.POD_LABEL)
+    if word:
+        return "" if labels.read_wish(word) else f"it says {labels.POD_LABEL}: {word}"
+    if _matches(settings.never_inject_selector, own):
+        return "neverInjectSelector matches it"
+    if _matches(settings.always_inject_selector, own) or settings.policy == "enabled":
+        return ""
+    return "the policy is disabled, and it does not ask for a proxy"
 
 
-def _check_shape(pod: Pod) -> None:
-    for at, value in (("metadata", pod.setdefault("metadata", {})), ("spec", pod.get("spec"))):
-        if not isinstance(value, dict):
-            raise wishes.InjectionError(f"the pod's {at} must be an object")
-    for field in _LISTS:
-        listed = pod["spec"].get(field) or []
-        if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-            raise wishes.InjectionError(f"the pod's spec.{field} must be a list of objects")
-    for field in ("labels", "annotations"):
-        given = pod["metadata"].get(field) or {}
-        if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
-            raise wishes.InjectionError(f"the pod's metadata.{field} must be texts by name")
+def _matches(selectors: Iterable[labels.Selector], own: Mapping[str, str]) -> bool:
+    return any(each.matches(own) for each in selectors if not each.is_empty)
 
 
 def _template_names(annotations: Mapping[str, str], settings: Settings) -> list[str]:
@@ -195,13 +182,16 @@ def _is_native(annotations: Mapping[str, str], settings: Settings) -> bool:
     return "sidecar" in names and (settings.native_sidecars if wish is None else wish)
 
 
-def _environment(request: Request, pod: Pod) -> dict[str, str]:
-    """Return the variables that are not the template's: the address's, and what an earlier injection found out."""
-    made = dict(request.environment)
+def _environment(request: Request, pod: Pod, network: str) -> dict[str, str]:
+    """Return the variables that are not the template's: the address's, and what an earlier injection found out.
+
+    The network is the pod's own label's, else the address's, else that of the settings.
+    """
+    made = ({"ISTIO_META_NETWORK": network} if network else {}) | dict(request.environment)
     metadata, spec = pod["metadata"], pod["spec"]
-    network = (metadata.get("labels") or {}).get("topology.istio.io/network")
-    if network:
-        made["ISTIO_META_NETWORK"] = network
+    told = (metadata.get("labels") or {}).get("topology.istio.io/network")
+    if told:
+        made["ISTIO_META_NETWORK"] = told
     if wishes.STATUS in (metadata.get("annotations") or {}):
         proxies = [c for field in _LISTS for c in spec.get(field) or () if _is_proxy(c)]
         for each in (each for c in proxies for each in c.get("env") or ()):

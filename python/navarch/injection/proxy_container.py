@@ -101,6 +101,8 @@ def build_container(inputs: Inputs, proxy_type: str) -> dict[str, Any]:
         "securityContext": _rights(inputs),
         "volumeMounts": _mounts(inputs),
     }
+    if proxy.agent == "navarch":
+        made["command"] = ["navarch-agent"]
     lifecycle = _lifecycle(inputs, proxy_type)
     if lifecycle:
         made["lifecycle"] = lifecycle
@@ -116,12 +118,13 @@ def _arguments(inputs: Inputs, proxy_type: str) -> list[str]:
     told = inputs.annotations
     log_level = told.get("sidecar.istio.io/logLevel", proxy.log_level)
     parts = told.get("sidecar.istio.io/componentLogLevel", proxy.component_log_level)
-    if proxy.agent == "navarch":
-        return ["agent", f"--proxy-type={proxy_type}", f"--envoy-log-level={log_level}"]
     made = ["proxy", proxy_type]
     made += ["--domain", f"$(POD_NAMESPACE).svc.{inputs.settings.cluster.domain}"]
     made += [f"--proxyLogLevel={log_level}", f"--proxyComponentLogLevel={parts}"]
     level = told.get("sidecar.istio.io/agentLogLevel", proxy.agent_log_level)
+    if proxy.agent == "navarch":
+        # Istio's agent has a level for each scope, ours one for all.
+        return [*made, f"--log_output_level={level.rpartition(':')[2]}"]
     made.append(f"--log_output_level={level}")
     if proxy.log_as_json:
         made.append("--log_as_json")
@@ -132,13 +135,15 @@ def _lifecycle(inputs: Inputs, proxy_type: str) -> dict[str, Any]:
     proxy = inputs.settings.proxy
     if proxy.lifecycle is not None:
         return dict(proxy.lifecycle)
-    program = ["navarch", "agent"] if proxy.agent == "navarch" else ["pilot-agent"]
+    if proxy.agent == "navarch":
+        # It drains by itself when it is told to end; that it is started, the startup probe says.
+        return {}
     if inputs.is_native:
         # Kubernetes ends the application first; until then the proxy drains, and stops when it is told to.
-        drain = [*program, "request", f"--debug-port={inputs.status_port}", "POST", "drain"]
-        return {"preStop": {"exec": {"command": drain}}} if proxy.agent == "istio" else {}
+        port = f"--debug-port={inputs.status_port}"
+        return {"preStop": {"exec": {"command": ["pilot-agent", "request", port, "POST", "drain"]}}}
     if inputs.holds_application and proxy_type == "sidecar":
-        return {"postStart": {"exec": {"command": [*program, "wait"]}}}
+        return {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}}
     return {}
 
 
@@ -222,9 +227,6 @@ def _variables(inputs: Inputs, proxy_type: str) -> dict[str, str]:
         "ISTIO_META_APP_CONTAINERS": ",".join(str(each.get("name")) for each in containers),
         "ISTIO_META_CLUSTER_ID": settings.cluster.name,
         "ISTIO_META_INTERCEPTION_MODE": inputs.interception_mode,
-        "ISTIO_META_NETWORK": inputs.labels.get(
-            "topology.istio.io/network", settings.cluster.network
-        ),
         "ISTIO_META_WORKLOAD_NAME": inputs.owner.name,
         "ISTIO_META_OWNER": inputs.owner.uri if inputs.owner.name else "",
         "ISTIO_META_MESH_ID": settings.cluster.mesh_id or trust_domain,

@@ -41,7 +41,7 @@ class Startup(message.Message):
 class Proxy(message.Message):
     """The proxy's container.
 
-    `agent` is what runs Envoy: `istio` is pilot-agent in Istio's image, `navarch` is `navarch agent` beside a stock
+    `agent` is what runs Envoy: `istio` is pilot-agent in Istio's image, `navarch` is `navarch-agent` beside a stock
     Envoy. A template or an annotation overrides any of it for some pods.
     """
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import types
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from navarch import errors
 from navarch.crds.schema import names
-from navarch.injection import labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -137,12 +136,3 @@ def check_annotations(annotations: Mapping[str, str]) -> None:
             told.append(f"annotation {name} {fault}, not {text[:80]!r}")
     if told:
         raise InjectionError("; ".join(told))
-
-
-def is_wanted(pod: Mapping[str, Any], *, by_default: bool) -> bool:
-    """Tell what the pod itself says, its label before its annotation; `by_default` where it says nothing."""
-    metadata = pod.get("metadata") or {}
-    text = (metadata.get("labels") or {}).get(labels.POD_LABEL)
-    if text is None:
-        text = (metadata.get("annotations") or {}).get(labels.POD_LABEL, "")
-    return labels.read_wish(text) if text else by_default

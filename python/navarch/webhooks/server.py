@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.server
 import logging
@@ -77,10 +78,11 @@ class WebhookServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop answering; what was asked already is answered, and kept connections end."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self._server.end_connections()
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -102,7 +104,17 @@ class _Server(http.server.ThreadingHTTPServer):
         self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         # Answers are made one after another: threads that take turns would all be late together.
         self.turn = threading.Lock()
+        self._open: set[ssl.SSLSocket] = set()
+        self._lock = threading.Lock()
         super().__init__((address.host, address.port), _Handler)
+
+    def end_connections(self) -> None:
+        """Let no connection bring another request."""
+        with self._lock:
+            for each in self._open:
+                with contextlib.suppress(OSError):
+                    # Of the socket below TLS, which still has an answer to write, and only its reading half.
+                    socket.socket.shutdown(each, socket.SHUT_RD)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ANN401, ARG002
         return self.places.acquire(blocking=False)
@@ -112,7 +124,13 @@ class _Server(http.server.ThreadingHTTPServer):
         try:
             request.settimeout(REQUEST_SECONDS)
             with self.context().wrap_socket(request, server_side=True) as tls:
-                super().finish_request(tls, client_address)
+                with self._lock:
+                    self._open.add(tls)
+                try:
+                    super().finish_request(tls, client_address)
+                finally:
+                    with self._lock:
+                        self._open.discard(tls)
         finally:
             self.places.release()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from navarch import errors
 from navarch.injection import pods, settings, wishes
@@ -278,12 +281,19 @@ def test_the_webhooks_address_and_the_pods_network_decide_the_place() -> None:
     done = pods.inject(request, DEFAULT, made.MESH)
     assert variables(done.pod)["ISTIO_META_CLUSTER_ID"] == "remote"
     assert variables(done.pod)["ISTIO_META_NETWORK"] == "net-2"
+    told = made.made_settings(cluster={"network": "net-1"})
+    done = inject(pod(), told)
+    assert variables(done.pod)["ISTIO_META_NETWORK"] == "net-1"
+    assert done.pod["metadata"]["labels"]["topology.istio.io/network"] == "net-1"
 
 
 def test_navarchs_own_agent_may_run_a_stock_envoy() -> None:
     told = made.made_settings(proxy={"agent": "navarch", "image": "navarch/agent:1"})
     proxy = container(inject(pod(), told).pod)
-    assert (proxy["image"], proxy["args"][0]) == ("navarch/agent:1", "agent")
+    assert (proxy["image"], proxy["command"]) == ("navarch/agent:1", ["navarch-agent"])
+    assert proxy["args"][:2] == ["proxy", "sidecar"]
+    assert proxy["args"][-1] == "--log_output_level=info"
+    assert "lifecycle" not in proxy
 
 
 @pytest.mark.parametrize(
@@ -335,3 +345,60 @@ def test_what_is_no_pod_is_refused(shape: Any) -> None:
 def test_bad_settings_are_named(body: dict[str, Any], word: str) -> None:
     with pytest.raises(errors.SettingsError, match=word):
         settings.read_settings(body)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+FULL: dict[str, Any] = {
+    "metadata": {
+        "name": "web",
+        "labels": {"app": "web"},
+        "annotations": {"prometheus.io/port": "1", "proxy.istio.io/config": "concurrency: 1"},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": "web-12345", "controller": True}],
+    },
+    "spec": {
+        "containers": [
+            {
+                "name": "app",
+                "ports": [{"name": "http", "containerPort": 80}],
+                "env": [{"name": "A", "value": "1"}],
+                "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+                "lifecycle": {"preStop": {"tcpSocket": {"port": 1}}},
+            },
+            {"name": "istio-proxy", "image": "auto", "securityContext": {"runAsUser": 5}},
+        ],
+        "initContainers": [{"name": "first"}],
+        "volumes": [{"name": "v", "emptyDir": {}}],
+    },
+}
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [at] if at else []
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    for key, child in items:
+        found += places(child, (*at, key))
+    return found
+
+
+@given(at=st.sampled_from(places(FULL)), value=JSON)
+def test_whatever_stands_in_a_pod_it_is_injected_or_refused_by_name(at: Any, value: Any) -> None:
+    broken = json.loads(json.dumps(FULL))
+    holder = broken
+    for part in at[:-1]:
+        holder = holder[part]
+    holder[at[-1]] = value
+    with contextlib.suppress(wishes.InjectionError):
+        done = pods.inject(pods.Request(broken, "shop"), DEFAULT, made.MESH)
+        json.dumps(done.patch(broken))

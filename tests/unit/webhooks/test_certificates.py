@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import ssl
 from pathlib import Path
@@ -75,6 +76,25 @@ def test_what_cant_be_renewed_leaves_the_certificate_in_use(tmp_path: Path) -> N
     conftest.make_certificate(tmp_path)
     keeper.look()
     assert keeper.context is not in_use
+
+
+def test_a_server_that_closes_ends_the_connections_that_are_kept(tmp_path: Path) -> None:
+    conftest.make_certificate(tmp_path)
+    keeper = certificates.Keeper(certificates.FileIssuer(tmp_path), ["localhost"])
+    pods = injector.Injector(settings_file.SettingsFile(None))
+    made = server.WebhookServer(settings.Address("127.0.0.1", 0), lambda: keeper.context, pods)
+    kept = conftest.Webhooks(made, pods, keeper, tmp_path).connect()
+    kept.request("GET", "/ready")
+    assert kept.getresponse().read() == b"ok\n"
+    made.close()
+
+    def ask_again() -> None:
+        kept.request("GET", "/ready")
+        kept.getresponse()
+
+    with pytest.raises((ConnectionError, ssl.SSLError, http.client.RemoteDisconnected)):
+        ask_again()
+    kept.close()
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
