@@ -189,7 +189,9 @@ class _Applier:
         self._core = to
         self._webhooks = webhooks
 
-    def apply(self, changes: Sequence[records.Change]) -> list[records.Diagnostic]:
+    def apply(
+        self, changes: Sequence[records.Change], age_seconds: float = 0.0
+    ) -> list[records.Diagnostic]:
         if self._webhooks is not None:
             self._webhooks.note_changes(changes)
-        return self._core.apply(changes)
+        return self._core.apply(changes, age_seconds)
