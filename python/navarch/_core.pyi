@@ -21,6 +21,7 @@ __all__ = [
     "build_node",
     "find_authority",
     "make_authority",
+    "mint_join_token",
     "renew_authority",
     "write_authority",
 ]
@@ -104,6 +105,11 @@ def find_authority(directory: str | PathLike[str]) -> dict[str, bytes] | None:
 def write_authority(directory: str | PathLike[str], contents: dict[str, bytes]) -> None:
     """Write an authority's files into a directory, readable by their owner alone."""
 
+def mint_join_token(
+    directory: str | PathLike[str], namespace: str, service_account: str, expires_at: int
+) -> str:
+    """Make a join token for a workload and keep its record in the directory."""
+
 @final
 class Core:
     """One mesh: its state, its translation, and once `serve` was called its ADS server."""
@@ -139,6 +145,32 @@ class Core:
 
     def serve(self, grpc_address: str) -> str:
         """Start the ADS server on threads of its own; return the address with the port that was bound."""
+
+    def serve_secure(self, address: str, authority: Authority, options_json: bytes) -> str:
+        """Start the authenticated port (ADS and certificates over TLS) once `serve` runs; return its address.
+
+        `{"server_names": ["navarch.navarch.svc"], "trust_domains": ["cluster.local"], "token_audiences": ["istio-ca"],
+        "has_reviewer": false, "join_directory": null, "requests_per_second": 0,
+        "issuers": [{"issuer": "…", "audiences": ["…"], "jwks": {"keys": […]}}],
+        "revocations": [["namespace", "service account or null"]]}` are the options, all of them needed;
+        no trust domains stand for those of the mesh configuration.
+        """
+
+    def next_review(self, timeout_seconds: float) -> tuple[int, bytes] | None:
+        """Take a question that only the platform can answer, or None when none came in time.
+
+        `{"kind": "token", "token", "audiences"}` or `{"kind": "read-secrets", "namespace", "service_account"}`.
+        """
+
+    def answer_review(self, review: int, answer_json: bytes) -> None:
+        """Hand in the answer to a question.
+
+        `{"kind": "token", "namespace", "service_account"}`, `{"kind": "allowed"}`, `{"kind": "denied", "why"}` or
+        `{"kind": "failed", "why"}`.
+        """
+
+    def revoke(self, rows: list[tuple[str, str | None]]) -> None:
+        """Turn these namespaces, or service accounts of them, away from the authenticated port, and only these."""
 
     def drain(self, timeout_seconds: float) -> None:
         """Stop accepting, let streams finish, close what is left after the timeout; once."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from navarch import core, errors, settings
 from navarch.feedback import reporter
+from navarch.identity import keeper, reviews
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
 from navarch.runtime import supervisor
@@ -25,6 +26,10 @@ _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
 _JOIN_SECONDS = 3.0
+# How many callers' tokens the platform is asked about at once.
+_N_REVIEWERS = 8
+# What Istio's agents call (their discoveryAddress), and navarch's own.
+_SERVER_NAMES = ("navarch.navarch.svc", "istiod.istio-system.svc", "localhost")
 
 
 class App:
@@ -34,9 +39,14 @@ class App:
         self,
         told: settings.Settings,
         make_core: Callable[[core.Options], core.Core] = core.Core,
+        reviewer: reviews.Reviewer | None = None,
     ) -> None:
         self._told = told
         self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
+        self._reviewer = reviewer
+        self._keeper = (
+            keeper.Keeper(told.identity, self._core.revoke) if told.identity is not None else None
+        )
         self._sources: list[base.Source] = [source.FileSource(told.config_dirs, reader.catalog())]
         for subject, path in (
             (mesh_settings.MESH_CONFIG, told.mesh_config),
@@ -96,6 +106,7 @@ class App:
             # Proxies are let in when the whole mesh is known: half of one would take the rest from them.
             wanted = self._told.grpc_address.resolve("--grpc-address")
             grpc_address = self._core.serve(str(wanted))
+            self._serve_secure()
             self._is_serving.set()
             _log.info("ADS on %s, HTTP on %s", grpc_address, web.address)
             if started is not None:
@@ -106,6 +117,28 @@ class App:
             if self._webhooks is not None:
                 self._webhooks.close()
             web.close()
+
+    def _serve_secure(self) -> None:
+        """Open the authenticated port, if there is to be one."""
+        told = self._told.identity
+        if told is None or self._keeper is None:
+            return
+        options = core.SecureOptions(
+            server_names=list(told.server_names) or [*_SERVER_NAMES, told.address.host],
+            has_reviewer=self._reviewer is not None,
+            join_directory=told.join_token_dir,
+            requests_per_second=told.requests_per_second,
+            issuers=[keeper.read_issuer(each) for each in told.issuers],
+            revocations=self._keeper.revoked(),
+        )
+        wanted = told.address.resolve("--secure-grpc-address")
+        address = self._core.serve_secure(str(wanted), self._keeper.authority, options)
+        _log.info("ADS and certificates over TLS on %s", address)
+        self._workers.start("authority", self._keeper.run)
+        if self._reviewer is not None:
+            desk = reviews.Desk(self._core, self._reviewer)
+            for number in range(_N_REVIEWERS):
+                self._workers.start(f"reviews-{number}", desk.run)
 
     def _stop(self) -> None:
         self._is_stopping.set()

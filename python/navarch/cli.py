@@ -15,9 +15,10 @@ import click
 import yaml
 
 import navarch
-from navarch import app, errors, offline, records, settings, simulation
+from navarch import app, core, errors, offline, records, settings, simulation
 from navarch import inject as injecting
 from navarch.crds import manifests
+from navarch.identity import flags
 from navarch.ops import bootstrap
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -79,6 +80,13 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     help="Where proxies get their configuration (ADS, plaintext). Port 0 takes a free one.",
 )
 @click.option(
+    "--allow-plaintext",
+    is_flag=True,
+    envvar="NAVARCH_ALLOW_PLAINTEXT",
+    help="Let --grpc-address be other than loopback: whoever reaches it gets the whole mesh.",
+)
+@flags.identity_options
+@click.option(
     "--http-address",
     default="127.0.0.1:8080",
     show_default=True,
@@ -134,9 +142,12 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     show_default=True,
     envvar="NAVARCH_LOG_LEVEL",
 )
-def serve(config_dirs: tuple[Path, ...], log_level: str, **flags: Any) -> None:  # noqa: ANN401
+def serve(config_dirs: tuple[Path, ...], log_level: str, **others: Any) -> None:  # noqa: ANN401
     """Serve a mesh to its proxies, from a directory of YAML."""
-    told = settings.Settings(config_dirs=config_dirs, log_level=log_level.upper(), **flags)
+    identity = flags.read_identity(others)
+    told = settings.Settings(
+        config_dirs=config_dirs, log_level=log_level.upper(), identity=identity, **others
+    )
     logging.basicConfig(
         level=told.log_level,
         stream=sys.stderr,
@@ -147,6 +158,30 @@ def serve(config_dirs: tuple[Path, ...], log_level: str, **flags: Any) -> None: 
     stop = threading.Event()
     _stop_on_signals(stop)
     app.App(told).run(stop)
+
+
+@navarch_command.command("join-token")
+@click.option("--directory", type=_PATH, required=True, help="The server's --join-token-dir.")
+@click.option("--namespace", required=True, help="Namespace of the workload.")
+@click.option("--service-account", default="default", show_default=True)
+@click.option("--lifetime-seconds", type=click.IntRange(1), default=3600, show_default=True)
+def join_token(
+    directory: Path, namespace: str, service_account: str, lifetime_seconds: int
+) -> None:
+    """Print a token by which a process outside Kubernetes gets its first certificate, once."""
+    click.echo(core.mint_join_token(directory, namespace, service_account, lifetime_seconds))
+
+
+@navarch_command.command("renew-root")
+@click.option("--authority-dir", type=_PATH, required=True, help="The server's --authority-dir.")
+@click.option("--lifetime-days", type=click.IntRange(1), default=3650, show_default=True)
+def renew_root(authority_dir: Path, lifetime_days: int) -> None:
+    """Give navarch's own root a new life: its key stays, and both certificates are trusted."""
+    files = core.find_authority_files(authority_dir)
+    if files is None:
+        raise errors.SettingsError(f"--authority-dir {authority_dir} has no authority")
+    options = core.AuthorityOptions(root_lifetime_seconds=lifetime_days * 24 * 3600)
+    core.write_authority_files(authority_dir, core.renew_authority_files(files, options))
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

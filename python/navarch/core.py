@@ -129,6 +129,57 @@ class Authority:
         return ServerCertificate(*made)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Issuer:
+    """An OpenID Connect issuer: its `iss`, whom its tokens must be for, its JSON Web Key Set."""
+
+    issuer: str
+    audiences: list[str]
+    jwks: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecureOptions:
+    """Who is let in at the authenticated port.
+
+    Attributes:
+        server_names: The names in the server's certificate.
+        trust_domains: The mesh's, then its aliases; none takes those of the mesh configuration.
+        token_audiences: For whom service-account tokens must be.
+        has_reviewer: Whether somebody answers `next_review`.
+        join_directory: Where the records of join tokens are.
+        requests_per_second: The most of one address; 0 for no limit.
+        issuers: OpenID Connect issuers.
+        revocations: Who gets nothing from the start: namespaces, or service accounts of them.
+    """
+
+    server_names: list[str]
+    trust_domains: list[str] = dataclasses.field(default_factory=list)
+    token_audiences: list[str] = dataclasses.field(default_factory=lambda: ["istio-ca"])
+    has_reviewer: bool = False
+    join_directory: Path | None = None
+    requests_per_second: int = 0
+    issuers: list[Issuer] = dataclasses.field(default_factory=list)
+    revocations: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        """Return what the core reads."""
+        return json.dumps(dataclasses.asdict(self), default=str).encode()
+
+
+def mint_join_token(
+    directory: Path, namespace: str, service_account: str, lifetime_seconds: int
+) -> str:
+    """Make a token by which one process gets one certificate of that workload, and keep its record.
+
+    Raises:
+        errors.AuthorityError: The names are none, or the record can't be written.
+    """
+    with _wrapped():
+        until = _now() + lifetime_seconds
+        return _core.mint_join_token(directory, namespace, service_account, until)
+
+
 def make_authority_files(options: AuthorityOptions | None = None) -> dict[str, bytes]:
     """Return the files of a new root that signs by itself."""
     with _wrapped():
@@ -219,6 +270,35 @@ class Core:
         except errors.BindError as error:
             message = f"can't serve ADS on {grpc_address} (--grpc-address): {error}"
             raise errors.SettingsError(message) from error
+
+    def serve_secure(self, address: str, authority: Authority, options: SecureOptions) -> str:
+        """Start the authenticated port once `serve` runs; return the address that was bound.
+
+        Raises:
+            errors.BindError: The address can't be listened on.
+            errors.AuthorityError: The server gets no certificate, or an issuer has no usable key.
+        """
+        with _wrapped():
+            return self._core.serve_secure(address, authority.door, options.to_json())
+
+    def next_review(self, timeout_seconds: float) -> tuple[int, dict[str, Any]] | None:
+        """Take a question that only the platform can answer, or None when none came in time.
+
+        Its `kind` is `token` (with `token`, `audiences`) or `read-secrets` (with `namespace`, `service_account`).
+        """
+        with _wrapped():
+            taken = self._core.next_review(timeout_seconds)
+        return None if taken is None else (taken[0], json.loads(taken[1]))
+
+    def answer_review(self, review: int, answer: Mapping[str, str]) -> None:
+        """Hand in an answer: its `kind` is `token`, `allowed`, `denied` (with `why`) or `failed` (with `why`)."""
+        with _wrapped():
+            self._core.answer_review(review, json.dumps(answer).encode())
+
+    def revoke(self, revoked: Sequence[tuple[str, str | None]]) -> None:
+        """Turn these namespaces, or service accounts of them, away from the authenticated port, and only these."""
+        with _wrapped():
+            self._core.revoke(list(revoked))
 
     def drain(self, timeout_seconds: float) -> None:
         """Stop serving: no new streams, a moment for those that are open."""

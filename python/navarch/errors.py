@@ -3,6 +3,7 @@
 NavarchError
 ├── SettingsError     a flag, environment variable or settings file that can't be used
 ├── SourceError       a platform that can't be read (`is_retryable` says whether to try again)
+├── RefusedError      a platform has looked at a caller's token and does not take it
 ├── CrdError          an object that is no valid instance of its kind, with all its faults
 └── CoreError         the Rust core refused a call or failed (a bug of ours, or one of these)
     ├── AuthorityError    a certificate authority's files that can't be used, or a certificate that is refused
@@ -43,6 +44,10 @@ class SourceError(NavarchError):
     def __init__(self, message: str, *, is_retryable: bool) -> None:
         super().__init__(message)
         self.is_retryable = is_retryable
+
+
+class RefusedError(NavarchError):
+    """A platform has looked at a caller's token and does not take it; the message says why, and not the token."""
 
 
 class CrdError(NavarchError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,66 @@ class Address:
             raise errors.SettingsError(f"{flag} {self}: {error.strerror}") from error
         return Address(str(found[0][4][0]), self.port)
 
+    def is_loopback(self, flag: str) -> bool:
+        """Return whether only this machine reaches it.
+
+        Raises:
+            errors.SettingsError: The host is a name that is unknown.
+        """
+        return ipaddress.ip_address(self.resolve(flag).host.partition("%")[0]).is_loopback
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Issuer:
+    """An OpenID Connect issuer whose tokens are taken: its `iss`, whom they must be for, the file of its keys."""
+
+    issuer: str
+    audience: str
+    jwks_file: Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """All that the authenticated port needs.
+
+    Attributes:
+        address: Where ADS and certificates are served over TLS.
+        authority_dir: The authority's files (Istio's `cacerts` names), watched; a root is made if there are none.
+        server_names: DNS names and addresses in the server's certificate.
+        root_key: The kind of key of a root that is made.
+        certificate_seconds: The life of a workload's certificate that asks for none.
+        max_certificate_seconds: A workload that asks for more is refused.
+        join_token_dir: The records of join tokens; None takes none.
+        issuers: OpenID Connect issuers.
+        revocations: File of who gets nothing, watched: a line each, `namespace` or `namespace/service-account`.
+        requests_per_second: How often one address may ask for a stream or a certificate; 0 for no limit.
+    """
+
+    address: Address
+    authority_dir: Path
+    server_names: tuple[str, ...] = ()
+    root_key: str = "ecdsa-p256"
+    certificate_seconds: int = 24 * 3600
+    max_certificate_seconds: int = 90 * 24 * 3600
+    join_token_dir: Path | None = None
+    issuers: tuple[Issuer, ...] = ()
+    revocations: Path | None = None
+    requests_per_second: int = 100
+
+    def __post_init__(self) -> None:
+        if self.certificate_seconds > self.max_certificate_seconds:
+            raise errors.SettingsError(
+                "--certificate-seconds is more than --max-certificate-seconds"
+            )
+        files = {"--revocations": self.revocations}
+        files |= {f"--oidc-issuer {each.issuer}": each.jwks_file for each in self.issuers}
+        for flag, file in files.items():
+            if file is not None and not file.is_file():
+                raise errors.SettingsError(f"{flag}: {file} is no file")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,7 +122,9 @@ class Settings:
         config_dirs: Directories (or files) of objects, at least one.
         mesh_config: The file of the mesh configuration; None takes every default.
         mesh_networks: The file of the mesh's networks; None for none but what labels tell.
-        grpc_address: Where ADS is served, in plaintext.
+        grpc_address: Where ADS is served, in plaintext and to anybody: a loopback address, unless `allow_plaintext`.
+        allow_plaintext: Whether plaintext may be served off loopback.
+        identity: The authenticated port; None leaves it closed.
         http_address: Where readiness, metrics and debugging are served.
         https_address: Where the webhooks are served; None for nowhere.
         webhook_certificates: The directory of their `tls.crt`, `tls.key` and `ca.crt`.
@@ -87,8 +147,15 @@ class Settings:
     cluster_id: str = "Kubernetes"
     drain_seconds: float = 5.0
     log_level: str = "INFO"
+    allow_plaintext: bool = False
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
+        if not self.allow_plaintext and not self.grpc_address.is_loopback("--grpc-address"):
+            raise errors.SettingsError(
+                f"--grpc-address {self.grpc_address} serves the whole mesh to anybody who reaches it: listen on "
+                "loopback and serve others by --secure-grpc-address, or give --allow-plaintext"
+            )
         if not self.config_dirs:
             raise errors.SettingsError("give at least one --config-dir")
         for path in self.config_dirs:

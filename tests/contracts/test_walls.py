@@ -22,7 +22,7 @@ EDGES = {
     "snapshot": {"model"},
     "translate": {"model", "snapshot", "envoy"},
     "encode": {"model", "snapshot", "envoy", "translate"},
-    "serve": {"model", "snapshot", "envoy", "encode"},
+    "serve": {"model", "snapshot", "envoy", "encode", "identity", "authority"},
     # It reads what proxies are sent, and nothing that it is made from.
     "simulate": {"envoy", "encode"},
     # The door holds the store and the cache that the server and the offline translation share.
@@ -41,7 +41,9 @@ OUTSIDE = {
     "encode": r"bytes|prost|prost-types|xxhash-rust|serde_json|thiserror",
     "serve": (
         r"tokio(-.+)?|tonic(-.+)?|tower(-.+)?|http(-.+)?|hyper(-.+)?|futures(-.+)?|bytes|prost|prost-types"
-        r"|prometheus|serde|serde_json|thiserror|atomic-waker|tracing"
+        r"|prometheus|serde|serde_json|thiserror|atomic-waker|tracing|arc-swap|base64"
+        # TLS, tokens and digests: one cryptographic library for all of it.
+        r"|rustls|aws-lc-rs|jsonwebtoken"
     ),
     "simulate": r"prost|prost-types|regex|serde|serde_json",
     "bootstrap": r"serde|serde_json|thiserror",

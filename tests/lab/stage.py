@@ -88,6 +88,8 @@ class Stage(abc.ABC):
             "1",
         ]
         at = ["--grpc-address", _GRPC, "--http-address", f"{network.NODE_IP}:{_HTTP_PORT}"]
+        # The pods' Envoys have no agent, and so no identity.
+        at.append("--allow-plaintext")
         self._run("navarch", self._network.node, [sys.executable, *serve, *at])
         self.wait(lambda: self.ask_navarch("/ready").status == 200, "navarch is ready")
 

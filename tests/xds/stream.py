@@ -20,7 +20,7 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 URL: Final = "type.googleapis.com/"
 MESSAGES: Final[dict[str, Any]] = {
@@ -76,7 +76,13 @@ class StreamEnded(Exception):  # noqa: N818  it is no error where a test waits f
 class Stream:
     """One ADS stream; nothing is sent or acknowledged by itself."""
 
-    def __init__(self, channel: grpc.Channel, form: str, node: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        form: str,
+        node: Mapping[str, Any] | None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.form = form
         self._node = None if node is None else json_format.ParseDict(dict(node), base_pb2.Node())
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -84,7 +90,7 @@ class Stream:
         stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
         is_delta = form == DELTA
         method = stub.DeltaAggregatedResources if is_delta else stub.StreamAggregatedResources
-        self._call = method(iter(self._requests.get, None))
+        self._call = method(iter(self._requests.get, None), metadata=headers)
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use navarch_encode::json::{plural_name, resources_to_json};
 use navarch_model::Proxy;
+use navarch_serve::secure::{SecureServer, join};
 use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, debug};
 use navarch_snapshot::MeshOptions;
 use pyo3::types::PyBytes;
-use pyo3::{Bound, PyErr, Python, pyclass, pymethods};
+use pyo3::{Bound, PyErr, Python, pyclass, pyfunction, pymethods};
 use serde::Deserialize;
 
+use crate::authority::Authority;
 use crate::boundary::cross;
 use crate::convert::{
     ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics,
 };
 use crate::error::Failure;
-use crate::simulation;
+use crate::{secure, simulation};
 
 /// I/O threads of the server; pushing and building have a thread of their own.
 const N_SERVER_THREADS: usize = 2;
@@ -36,17 +39,25 @@ struct Server {
     pusher: Arc<Pusher>,
 }
 
+/// How the authenticated port is reached once it is open; questions are awaited without holding its place.
+type Secure = Arc<SecureServer>;
+
 /// One mesh: its state, its translation, and once `serve` was called its ADS server.
 #[pyclass(frozen, module = "navarch._core")]
 pub(crate) struct Core {
     epochs: Arc<MeshEpochs>,
     fleet: Arc<Fleet>,
     server: Mutex<Option<Server>>,
+    secure: Mutex<Option<Secure>>,
 }
 
 impl Core {
     fn server(&self) -> std::sync::MutexGuard<'_, Option<Server>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn secure(&self) -> std::sync::MutexGuard<'_, Option<Secure>> {
+        self.secure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,6 +77,7 @@ impl Core {
             epochs: Arc::new(epochs),
             fleet: Fleet::new(Metrics::new()),
             server: Mutex::new(None),
+            secure: Mutex::new(None),
         })
     }
 
@@ -160,13 +172,82 @@ impl Core {
         })?)
     }
 
+    /// Start the authenticated port beside it, once `serve` runs; return the address that was bound.
+    fn serve_secure(
+        &self,
+        py: Python<'_>,
+        address: &str,
+        authority: &Authority,
+        options_json: &[u8],
+    ) -> Result<String, PyErr> {
+        let authority = Arc::clone(&authority.inner);
+        Ok(cross(py, || {
+            let server = self.server();
+            let Some(pusher) = server.as_ref().map(|server| Arc::clone(&server.pusher)) else {
+                return Err(Failure::NotRunning);
+            };
+            let mut secure = self.secure();
+            if secure.is_some() {
+                return Err(Failure::Running);
+            }
+            let mesh = self.epochs.mesh();
+            let options = secure::read_options(address, &authority, options_json, &mesh)?;
+            let started = SecureServer::start(options, Arc::clone(&self.fleet), pusher)?;
+            let bound = started.address().to_string();
+            *secure = Some(Arc::new(started));
+            Ok(bound)
+        })?)
+    }
+
+    /// Take a question that only the platform can answer, or None when none came in time.
+    fn next_review<'py>(
+        &self,
+        py: Python<'py>,
+        timeout_seconds: f64,
+    ) -> Result<Option<(u64, Bound<'py, PyBytes>)>, PyErr> {
+        let taken = cross(py, || {
+            let Some(secure) = self.secure().clone() else {
+                return Err(Failure::NotRunning);
+            };
+            let timeout = Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default();
+            let desk = Arc::clone(secure.gate().desk());
+            drop(secure);
+            let posed = desk.next(timeout);
+            Ok(posed.map(|(id, question)| (id, secure::question_json(question))))
+        })?;
+        Ok(taken.map(|(id, text)| (id, PyBytes::new(py, text.as_bytes()))))
+    }
+
+    /// Hand in the answer to a question.
+    fn answer_review(&self, py: Python<'_>, review: u64, answer_json: &[u8]) -> Result<(), PyErr> {
+        Ok(cross(py, || {
+            let answer = secure::read_answer(answer_json)?;
+            if let Some(secure) = &*self.secure() {
+                secure.gate().desk().answer(review, answer);
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Turn these away from the authenticated port from now on, and only these.
+    fn revoke(&self, py: Python<'_>, rows: Vec<(String, Option<String>)>) -> Result<(), PyErr> {
+        Ok(cross(py, || {
+            if let Some(secure) = &*self.secure() {
+                secure.gate().revoke(secure::read_revocations(rows));
+            }
+            Ok(())
+        })?)
+    }
+
     /// Stop accepting, let streams finish, close what is left after the timeout; once.
     fn drain(&self, py: Python<'_>, timeout_seconds: f64) -> Result<(), PyErr> {
         Ok(cross(py, || {
+            let timeout = Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default();
+            if let Some(secure) = self.secure().take() {
+                secure.drain(timeout);
+            }
             if let Some(server) = self.server().take() {
-                server
-                    .ads
-                    .drain(Duration::try_from_secs_f64(timeout_seconds).unwrap_or_default());
+                server.ads.drain(timeout);
                 server.pusher.stop();
             }
             Ok(())
@@ -211,4 +292,23 @@ impl Core {
             Ok(metrics.to_text())
         })?)
     }
+}
+
+/// Make a join token for a workload and keep its record in the directory.
+#[pyfunction]
+pub(crate) fn mint_join_token(
+    py: Python<'_>,
+    directory: PathBuf,
+    namespace: &str,
+    service_account: &str,
+    expires_at: i64,
+) -> Result<String, PyErr> {
+    Ok(cross(py, move || {
+        Ok(join::mint(
+            &directory,
+            namespace,
+            service_account,
+            expires_at,
+        )?)
+    })?)
 }

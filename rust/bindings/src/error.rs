@@ -3,6 +3,7 @@
 use navarch_authority::AuthorityError as CertificateAuthorityError;
 use navarch_model::NodeError as ModelNodeError;
 use navarch_serve::ServeError;
+use navarch_serve::secure::{IssuerError, SecureError, join::JoinError};
 use pyo3::{PyErr, create_exception, exceptions::PyException};
 
 create_exception!(
@@ -69,6 +70,14 @@ pub(crate) enum Failure {
     Authority(#[from] CertificateAuthorityError),
     #[error("`{0}` is no kind of key; ecdsa-p256, ecdsa-p384, rsa-2048 and rsa-4096 are")]
     RootKey(String),
+    #[error(transparent)]
+    Secure(#[from] SecureError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    #[error("the server does not run")]
+    NotRunning,
     #[error("the server runs already")]
     Running,
     #[error("no proxy with the id `{0}` is connected; /debug/syncz lists those that are")]
@@ -89,10 +98,17 @@ impl From<Failure> for PyErr {
             Failure::Plan(_) | Failure::Bootstrap(_) => BootstrapError::new_err(text),
             Failure::Node(_) => NodeError::new_err(text),
             Failure::Request(_) => RequestError::new_err(text),
-            Failure::Address(_) | Failure::Serve(_) => BindError::new_err(text),
+            Failure::Secure(SecureError::Tls(_)) | Failure::Issuer(_) | Failure::Join(_) => {
+                AuthorityError::new_err(text)
+            }
+            Failure::Address(_) | Failure::Serve(_) | Failure::Secure(_) => {
+                BindError::new_err(text)
+            }
             Failure::Authority(_) | Failure::RootKey(_) => AuthorityError::new_err(text),
             Failure::UnknownProxy(_) => UnknownProxyError::new_err(text),
-            Failure::Options(_) | Failure::Running | Failure::Panic(_) => CoreError::new_err(text),
+            Failure::Options(_) | Failure::Running | Failure::NotRunning | Failure::Panic(_) => {
+                CoreError::new_err(text)
+            }
         }
     }
 }

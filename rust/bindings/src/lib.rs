@@ -10,6 +10,7 @@ mod boundary;
 mod convert;
 mod core;
 mod error;
+mod secure;
 mod simulation;
 
 /// The module's contents, as `_core.pyi` describes them.
@@ -22,7 +23,7 @@ mod extension {
     #[pymodule_export]
     use super::bootstrap::{build_bootstrap, build_node};
     #[pymodule_export]
-    use super::core::Core;
+    use super::core::{Core, mint_join_token};
     #[pymodule_export]
     use super::error::{
         AuthorityError, BindError, BootstrapError, CoreError, NodeError, RequestError,

@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use crate::push::Pusher;
 use crate::registry::Fleet;
+use crate::secure::{Admission, Standing};
 use crate::session::SotwRequest;
 use crate::status::write_status;
 use stream::{AdsStream, XdsRequest};
@@ -40,13 +41,21 @@ impl AggregatedDiscovery {
         Self { fleet, pusher }
     }
 
-    fn open<R: XdsRequest>(&self, requests: Streaming<R>, headers: &HeaderMap) -> Response<Body> {
-        let timeout = headers.get("grpc-timeout").and_then(read_timeout);
+    fn open<R: XdsRequest>(
+        &self,
+        requests: Streaming<R>,
+        head: &http::request::Parts,
+    ) -> Response<Body> {
+        let timeout = head.headers.get("grpc-timeout").and_then(read_timeout);
         let stream = AdsStream::new(
             requests,
             Arc::clone(&self.fleet),
             Arc::clone(&self.pusher),
             timeout.map(|t| Box::pin(tokio::time::sleep(t))),
+            head.extensions
+                .get::<Admission>()
+                .cloned()
+                .map(Standing::new),
         );
         let mut response = Response::new(Body::new(stream));
         let grpc = HeaderValue::from_static("application/grpc");
@@ -83,14 +92,14 @@ impl Service<Request<Body>> for AggregatedDiscovery {
             }
             Some("StreamAggregatedResources") => self.open(
                 Streaming::new_request(SotwDecoder, body, None, limit),
-                &head.headers,
+                &head,
             ),
             Some("DeltaAggregatedResources") => {
                 let mut codec =
                     ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
                 self.open(
                     Streaming::new_request(codec.decoder(), body, None, limit),
-                    &head.headers,
+                    &head,
                 )
             }
             _ => refuse(&Status::unimplemented("no such method")),
@@ -100,7 +109,7 @@ impl Service<Request<Body>> for AggregatedDiscovery {
 }
 
 /// A response that is a status and nothing else.
-fn refuse(status: &Status) -> Response<Body> {
+pub(crate) fn refuse(status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod push;
 pub mod registry;
 pub mod runtime;
+pub mod secure;
 pub mod session;
 mod status;
 

@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 use crate::frame::frame_message;
 use crate::push::{Pusher, Since};
 use crate::registry::{Connection, Fleet};
+use crate::secure::Standing;
 use crate::session::{Outcome, Session, SessionError, SotwRequest, Variant};
 use crate::status::write_status;
 
@@ -78,6 +79,8 @@ pub(super) struct AdsStream<R> {
     frames: VecDeque<Bytes>,
     end: Option<Status>,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// The rights of a caller that has proved who it is.
+    standing: Option<Standing>,
     /// The oldest change that the client has not got in full.
     since: Option<Since>,
 }
@@ -88,6 +91,7 @@ impl<R: XdsRequest> AdsStream<R> {
         fleet: Arc<Fleet>,
         pusher: Arc<Pusher>,
         deadline: Option<Pin<Box<Sleep>>>,
+        standing: Option<Standing>,
     ) -> Self {
         Self {
             requests,
@@ -98,6 +102,7 @@ impl<R: XdsRequest> AdsStream<R> {
             end: None,
             deadline,
             since: None,
+            standing,
         }
     }
 
@@ -149,10 +154,16 @@ impl<R: XdsRequest> AdsStream<R> {
     }
 
     fn take_request(&mut self, request: R, cx: &mut Context<'_>) {
+        if let Some(standing) = &mut self.standing
+            && let Err(status) = standing.take_message()
+        {
+            self.end = Some(status);
+            return;
+        }
         if !matches!(self.phase, Phase::Unknown) {
             return self.apply(&request);
         }
-        match identify(request.node()) {
+        match self.identify(request.node()) {
             Ok(proxy) => {
                 let connection = self.fleet.connect(Shared::new(proxy), R::VARIANT);
                 self.phase = Phase::Waiting(Arc::clone(&connection), request);
@@ -200,6 +211,15 @@ impl<R: XdsRequest> AdsStream<R> {
         }
     }
 
+    /// Who asks; a caller that has proved who it is can ask as itself alone.
+    fn identify(&self, node: Option<&Node>) -> Result<Proxy, Status> {
+        let proxy = read_node(node)?;
+        if let Some(standing) = &self.standing {
+            standing.check_node(&proxy)?;
+        }
+        Ok(proxy)
+    }
+
     fn is_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
         self.deadline
             .as_mut()
@@ -237,6 +257,11 @@ impl<R: XdsRequest> Body for AdsStream<R> {
                 "the stream's own timeout has passed",
             ));
         }
+        if let Some(standing) = &mut this.standing
+            && let Some(status) = standing.poll_end(cx)
+        {
+            this.end = Some(status);
+        }
         if this.end.is_none() {
             this.take_input(cx);
         }
@@ -261,8 +286,8 @@ impl<R> Drop for AdsStream<R> {
     }
 }
 
-/// Who asks, from the node of the first request.
-fn identify(node: Option<&Node>) -> Result<Proxy, Status> {
+/// The proxy that the node of the first request describes.
+fn read_node(node: Option<&Node>) -> Result<Proxy, Status> {
     let Some(node) = node else {
         return Err(Status::invalid_argument(
             "the first request has no node: set node.id and node.metadata in Envoy's bootstrap \

@@ -1,0 +1,37 @@
+//! The other end of a connection.
+
+use std::net::SocketAddr;
+
+use navarch_identity::{CertificateFacts, SpiffeId};
+use rustls::pki_types::CertificateDer;
+
+/// What a connection tells of its other end.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Of the certificate that TLS has verified; `None` without one, or if it names no workload.
+    pub(super) certificate: Option<PeerCertificate>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PeerCertificate {
+    pub(super) identity: SpiffeId,
+    pub(super) not_after: i64,
+}
+
+impl Peer {
+    pub(super) fn new(address: SocketAddr, chain: Option<&[CertificateDer<'_>]>) -> Self {
+        let leaf = chain.and_then(|chain| chain.first());
+        let certificate = leaf.and_then(|leaf| {
+            let facts = CertificateFacts::read(leaf).ok()?;
+            Some(PeerCertificate {
+                identity: facts.spiffe_id()?,
+                not_after: facts.not_after,
+            })
+        });
+        Self {
+            address,
+            certificate,
+        }
+    }
+}

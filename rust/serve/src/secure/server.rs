@@ -1,0 +1,207 @@
+//! The threads of the authenticated port: start, the bound address, graceful drain.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use navarch_authority::Authority;
+use navarch_identity::certificate_service::IstioCertificateServiceServer;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+use super::certificates::Certificates;
+use super::gate::Gate;
+use super::guarded::GuardedDiscovery;
+use super::listener;
+use super::tls::{ServerTls, TlsError};
+use super::wall_clock;
+use crate::ads::AggregatedDiscovery;
+use crate::push::Pusher;
+use crate::registry::{Fleet, lock};
+
+/// I/O threads; handshakes are their heaviest work.
+const N_THREADS: usize = 2;
+/// Istio's defaults for its agents' connections (`pkg/keepalive/options.go`).
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// An agent has one stream and asks for a certificate now and then.
+const MAX_STREAMS_PER_CONNECTION: u32 = 100;
+/// Streams that a client may reset before they are answered; more ends the connection (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// A token has 2 kB.
+const MAX_HEADER_BYTES: u32 = 32 * 1024;
+/// A request for a certificate has 3 kB.
+const MAX_CERTIFICATE_REQUEST_BYTES: usize = 64 * 1024;
+/// How often the server's certificate and the roots are looked at.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections that are shaken and not yet taken by the server.
+const MAX_READY: usize = 64;
+
+/// Why the port can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SecureError {
+    /// The address is taken, or not ours.
+    #[error("can't listen on {address}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Threads can't be started.
+    #[error("can't start the server's threads")]
+    Threads(#[source] std::io::Error),
+    /// There is no certificate to serve with.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// What is served, and as whom.
+pub struct SecureOptions {
+    /// Where to listen; port 0 for any.
+    pub address: SocketAddr,
+    /// The names in the server's certificate.
+    pub server_names: Vec<String>,
+    /// Who signs.
+    pub authority: Arc<Authority>,
+    /// Who is let in.
+    pub gate: Arc<Gate>,
+}
+
+struct Running {
+    runtime: Runtime,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// The authenticated port. Dropping it closes it at once; [`SecureServer::drain`] lets streams end.
+pub struct SecureServer {
+    address: SocketAddr,
+    fleet: Arc<Fleet>,
+    gate: Arc<Gate>,
+    running: Mutex<Option<Running>>,
+}
+
+impl SecureServer {
+    /// Listen. Streams join `fleet` and get their resources from `pusher`.
+    pub fn start(
+        options: SecureOptions,
+        fleet: Arc<Fleet>,
+        pusher: Arc<Pusher>,
+    ) -> Result<Self, SecureError> {
+        let SecureOptions {
+            address,
+            server_names,
+            authority,
+            gate,
+        } = options;
+        let tls = ServerTls::new(Arc::clone(&authority), server_names, wall_clock())?;
+        let tls = Arc::new(tls);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(N_THREADS)
+            .max_blocking_threads(N_THREADS * 4)
+            .thread_name("navarch-secure")
+            .enable_all()
+            .build()
+            .map_err(SecureError::Threads)?;
+        let bind_error = |source| SecureError::Bind { address, source };
+        let listener = runtime
+            .block_on(TcpListener::bind(address))
+            .map_err(bind_error)?;
+        let bound = listener.local_addr().map_err(bind_error)?;
+        let (ready, incoming) = mpsc::channel(MAX_READY);
+        runtime.spawn(listener::accept(listener, Arc::clone(&tls), ready));
+        runtime.spawn(keep_fresh(tls));
+        let (stop, stopped) = oneshot::channel();
+        let discovery = GuardedDiscovery {
+            inner: AggregatedDiscovery::new(Arc::clone(&fleet), pusher),
+            gate: Arc::clone(&gate),
+        };
+        let certificates = Certificates {
+            authority,
+            gate: Arc::clone(&gate),
+        };
+        let certificates = IstioCertificateServiceServer::new(certificates)
+            .max_decoding_message_size(MAX_CERTIFICATE_REQUEST_BYTES);
+        let server = builder()
+            .add_service(discovery)
+            .add_service(certificates)
+            .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {
+                // An error means that the sender is gone, which is the same wish.
+                let _ = stopped.await;
+            });
+        let served = runtime.spawn(server);
+        Ok(Self {
+            address: bound,
+            fleet,
+            gate,
+            running: Mutex::new(Some(Running {
+                runtime,
+                stop,
+                served,
+            })),
+        })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The gate of the port.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Stop listening, end the streams; give up after `timeout`. Whether all ended in time.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.gate.desk().close();
+        let Some(Running {
+            runtime,
+            stop,
+            served,
+        }) = lock(&self.running).take()
+        else {
+            return true;
+        };
+        // A receiver that is gone has stopped already.
+        let _ = stop.send(());
+        self.fleet.close_all();
+        let is_clean =
+            runtime.block_on(async { tokio::time::timeout(timeout, served).await.is_ok() });
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        is_clean
+    }
+}
+
+impl Drop for SecureServer {
+    fn drop(&mut self) {
+        self.gate.desk().close();
+        if let Some(running) = lock(&self.running).take() {
+            running.runtime.shutdown_background();
+        }
+    }
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+}
+
+/// Renew what connections are opened with, until the server stops.
+async fn keep_fresh(tls: Arc<ServerTls>) {
+    loop {
+        tokio::time::sleep(REFRESH_INTERVAL).await;
+        // An authority that can't sign now leaves the certificate of before, which is good for half of its life.
+        let _ = tls.refresh(wall_clock());
+    }
+}

@@ -1,0 +1,112 @@
+//! Service-account tokens, verified by the platform and remembered for a short while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use tonic::Status;
+
+use super::reviews::{Answer, Question, ReviewDesk, TokenFacts};
+use crate::registry::lock;
+
+/// The largest token that is looked at; one of Kubernetes has 1 to 2 kB.
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// How long an answer is taken again: a service account that is deleted is refused after this.
+const MAX_REMEMBERED_SECONDS: i64 = 10;
+const MAX_REMEMBERED: usize = 20_000;
+
+/// The parts of a token's claims that say what to do with it; nothing is proved by them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct UnverifiedClaims {
+    pub(super) iss: String,
+    pub(super) exp: Option<i64>,
+}
+
+/// Read the claims of a JWT without verifying it.
+pub(super) fn peek(token: &str) -> Option<UnverifiedClaims> {
+    let mut parts = token.split('.');
+    let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+/// A token's digest: the token itself is kept nowhere.
+type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
+
+#[derive(Debug)]
+struct Remembered {
+    facts: TokenFacts,
+    until: i64,
+}
+
+/// Asks the platform whose a token is.
+#[derive(Debug)]
+pub(super) struct TokenReviews {
+    desk: Arc<ReviewDesk>,
+    audiences: Vec<String>,
+    remembered: Mutex<HashMap<Fingerprint, Remembered>>,
+}
+
+impl TokenReviews {
+    pub(super) fn new(desk: Arc<ReviewDesk>, audiences: Vec<String>) -> Self {
+        Self {
+            desk,
+            audiences,
+            remembered: Mutex::default(),
+        }
+    }
+
+    /// Whose it is, and the second of its end.
+    pub(super) async fn review(&self, token: &str, now: i64) -> Result<(TokenFacts, i64), Status> {
+        let Some(expires_at) = peek(token).and_then(|claims| claims.exp) else {
+            return Err(Status::unauthenticated(
+                "the token is no service-account token: it has no expiry",
+            ));
+        };
+        if expires_at <= now {
+            return Err(Status::unauthenticated("the token has expired"));
+        }
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        if let Some(known) = lock(&self.remembered).get(&fingerprint)
+            && now < known.until
+        {
+            return Ok((known.facts.clone(), expires_at));
+        }
+        let question = Question::Token {
+            token: token.to_owned(),
+            audiences: self.audiences.clone(),
+        };
+        match self.desk.ask(question).await? {
+            Answer::Token(facts) => {
+                self.remember(fingerprint, &facts, now, expires_at);
+                Ok((facts, expires_at))
+            }
+            Answer::Denied(why) => Err(Status::unauthenticated(format!(
+                "the token is refused: {why}"
+            ))),
+            Answer::Allowed | Answer::Failed(_) => {
+                Err(Status::internal("a token's review has another answer"))
+            }
+        }
+    }
+
+    fn remember(&self, fingerprint: Fingerprint, facts: &TokenFacts, now: i64, expires_at: i64) {
+        let mut remembered = lock(&self.remembered);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.retain(|_, each| now < each.until);
+        }
+        if remembered.len() < MAX_REMEMBERED {
+            let until = expires_at.min(now + MAX_REMEMBERED_SECONDS);
+            let facts = facts.clone();
+            remembered.insert(fingerprint, Remembered { facts, until });
+        }
+    }
+}
