@@ -1,6 +1,7 @@
 //! The aggregated discovery service as a tower service: requests decoded by prost, responses written as
 //! frames of shared bytes (docs/decisions/002-ads-in-rust.md).
 
+mod requests;
 mod stream;
 
 use std::convert::Infallible;
@@ -9,13 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf as _;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{Codec as _, DecodeBuf, Decoder, Streaming};
-use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use crate::push::Pusher;
@@ -23,6 +21,7 @@ use crate::registry::Fleet;
 use crate::secure::{Admission, Standing};
 use crate::session::SotwRequest;
 use crate::status::write_status;
+use requests::Requests;
 use stream::{AdsStream, XdsRequest};
 
 /// The largest request that is read; an ACK that lists 50,000 names stays below.
@@ -41,14 +40,10 @@ impl AggregatedDiscovery {
         Self { fleet, pusher }
     }
 
-    fn open<R: XdsRequest>(
-        &self,
-        requests: Streaming<R>,
-        head: &http::request::Parts,
-    ) -> Response<Body> {
+    fn open<R: XdsRequest>(&self, body: Body, head: &http::request::Parts) -> Response<Body> {
         let timeout = head.headers.get("grpc-timeout").and_then(read_timeout);
         let stream = AdsStream::new(
-            requests,
+            Requests::<R>::new(body, MAX_REQUEST_BYTES),
             Arc::clone(&self.fleet),
             Arc::clone(&self.pusher),
             timeout.map(|t| Box::pin(tokio::time::sleep(t))),
@@ -79,7 +74,6 @@ impl Service<Request<Body>> for AggregatedDiscovery {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (head, body) = request.into_parts();
-        let limit = Some(MAX_REQUEST_BYTES);
         let response = match head.uri.path().rsplit_once('/').map(|(_, method)| method) {
             _ if !is_identity(&head.headers) => {
                 let text = "requests must not be compressed (grpc-encoding: identity)";
@@ -90,18 +84,8 @@ impl Service<Request<Body>> for AggregatedDiscovery {
                     .insert("grpc-accept-encoding", identity);
                 response
             }
-            Some("StreamAggregatedResources") => self.open(
-                Streaming::new_request(SotwDecoder, body, None, limit),
-                &head,
-            ),
-            Some("DeltaAggregatedResources") => {
-                let mut codec =
-                    ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
-                self.open(
-                    Streaming::new_request(codec.decoder(), body, None, limit),
-                    &head,
-                )
-            }
+            Some("StreamAggregatedResources") => self.open::<SotwRequest>(body, &head),
+            Some("DeltaAggregatedResources") => self.open::<DeltaDiscoveryRequest>(body, &head),
             _ => refuse(&Status::unimplemented("no such method")),
         };
         ready(Ok(response))
@@ -116,20 +100,6 @@ pub(crate) fn refuse(status: &Status) -> Response<Body> {
     match write_status(status, response.headers_mut()) {
         Ok(()) => response,
         Err(unwritable) => unwritable.into_http(),
-    }
-}
-
-/// Reads state-of-the-world requests but for their names.
-struct SotwDecoder;
-
-impl Decoder for SotwDecoder {
-    type Item = SotwRequest;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<SotwRequest>, Status> {
-        let message = message.copy_to_bytes(message.remaining());
-        let unreadable = |e| Status::invalid_argument(format!("not a DiscoveryRequest: {e}"));
-        SotwRequest::decode(message).map(Some).map_err(unreadable)
     }
 }
 

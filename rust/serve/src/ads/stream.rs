@@ -14,10 +14,11 @@ use http_body::{Body, Frame};
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use navarch_model::{Proxy, Shared};
+use prost::Message as _;
 use tokio::time::Sleep;
-use tokio_stream::Stream as _;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::requests::{ReadRequest, Requests};
 use crate::frame::frame_message;
 use crate::push::{Pusher, Since};
 use crate::registry::{Connection, Fleet};
@@ -29,10 +30,24 @@ use crate::status::write_status;
 const MAX_REQUESTS_PER_POLL: usize = 64;
 
 /// A request of either form of the protocol.
-pub(super) trait XdsRequest: Unpin + Send + 'static {
+pub(super) trait XdsRequest: ReadRequest + Unpin + Send + 'static {
     const VARIANT: Variant;
     fn node(&self) -> Option<&Node>;
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError>;
+}
+
+impl ReadRequest for SotwRequest {
+    fn read(message: Bytes) -> Result<Self, Status> {
+        let unreadable = |e| Status::invalid_argument(format!("not a DiscoveryRequest: {e}"));
+        Self::decode(message).map_err(unreadable)
+    }
+}
+
+impl ReadRequest for DeltaDiscoveryRequest {
+    fn read(message: Bytes) -> Result<Self, Status> {
+        let unreadable = |e| Status::invalid_argument(format!("not a DeltaDiscoveryRequest: {e}"));
+        Self::decode(message).map_err(unreadable)
+    }
 }
 
 impl XdsRequest for SotwRequest {
@@ -72,7 +87,7 @@ enum Phase<R> {
 }
 
 pub(super) struct AdsStream<R> {
-    requests: Streaming<R>,
+    requests: Requests<R>,
     fleet: Arc<Fleet>,
     pusher: Arc<Pusher>,
     phase: Phase<R>,
@@ -87,7 +102,7 @@ pub(super) struct AdsStream<R> {
 
 impl<R: XdsRequest> AdsStream<R> {
     pub(super) fn new(
-        requests: Streaming<R>,
+        requests: Requests<R>,
         fleet: Arc<Fleet>,
         pusher: Arc<Pusher>,
         deadline: Option<Pin<Box<Sleep>>>,
@@ -113,7 +128,7 @@ impl<R: XdsRequest> AdsStream<R> {
             if self.end.is_some() || matches!(self.phase, Phase::Waiting(..)) {
                 return;
             }
-            match Pin::new(&mut self.requests).poll_next(cx) {
+            match self.requests.poll_next(cx) {
                 Poll::Pending => return,
                 Poll::Ready(None) => self.end = Some(Status::ok("")),
                 Poll::Ready(Some(Err(status))) => self.end = Some(status),

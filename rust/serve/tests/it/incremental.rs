@@ -201,6 +201,12 @@ fn check(history: &[(Written, Step)], is_from_base: bool) {
 }
 
 proptest! {
+    // A case makes and leads two meshes, which costs as much as many of the other laws'.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn a_history_gives_what_a_fresh_start_gives(
         history in prop::collection::vec((changes(), steps()), 1..16),
