@@ -104,12 +104,14 @@ class _Server(http.server.ThreadingHTTPServer):
         self.places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         # Answers are made one after another: threads that take turns would all be late together.
         self.turn = threading.Lock()
+        self.is_closing = False
         self._open: set[ssl.SSLSocket] = set()
         self._lock = threading.Lock()
         super().__init__((address.host, address.port), _Handler)
 
     def end_connections(self) -> None:
         """Let no connection bring another request."""
+        self.is_closing = True
         with self._lock:
             for each in self._open:
                 with contextlib.suppress(OSError):
@@ -146,6 +148,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     disable_nagle_algorithm = True
     server: _Server
+
+    def parse_request(self) -> bool:
+        # A request may have come in just before the connection was ended; the API server asks another replica.
+        if self.server.is_closing:
+            self.close_connection = True
+            return False
+        return super().parse_request()
 
     def do_GET(self) -> None:
         if self.path == "/ready":
