@@ -43,7 +43,7 @@ OUTSIDE = {
         r"tokio(-.+)?|tonic(-.+)?|tower(-.+)?|http(-.+)?|hyper(-.+)?|futures(-.+)?|bytes|prost|prost-types"
         r"|prometheus|serde|serde_json|thiserror|atomic-waker|tracing|arc-swap|base64"
         # TLS, tokens and digests: one cryptographic library for all of it.
-        r"|rustls|aws-lc-rs|jsonwebtoken"
+        r"|rustls|aws-lc-rs|jsonwebtoken|zeroize"
     ),
     "simulate": r"prost|prost-types|regex|serde|serde_json",
     "bootstrap": r"serde|serde_json|thiserror",

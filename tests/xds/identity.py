@@ -137,13 +137,22 @@ class Credential:
 class Port:
     """A mesh of two services behind the authenticated port."""
 
-    def __init__(self, options: core.SecureOptions | None = None) -> None:
+    def __init__(
+        self, options: core.SecureOptions | None = None, *, has_reviewer: bool = True
+    ) -> None:
         self.mesh = mesh_module.Mesh("ab")
         self.platform = Platform()
         self.files = core.make_authority_files()
         self.authority = core.Authority(self.files)
         options = options or core.SecureOptions(server_names=[])
-        options = dataclasses.replace(options, server_names=["localhost"], has_reviewer=True)
+        self._dir = tempfile.TemporaryDirectory()
+        self.joins = options.join_directory or Path(self._dir.name)
+        options = dataclasses.replace(
+            options,
+            server_names=["localhost"],
+            has_reviewer=has_reviewer,
+            join_directory=self.joins,
+        )
         self.address = self.mesh.core.serve_secure("127.0.0.1:0", self.authority, options)
         self._stop = threading.Event()
         desk = reviews.Desk(self.mesh.core, self.platform)
@@ -160,6 +169,7 @@ class Port:
         self._stop.set()
         self._answering.join()
         self.mesh.close()
+        self._dir.cleanup()
 
     def replace(self, files: dict[str, bytes]) -> None:
         """Sign by other files, and wait until the server, which looks each second, serves by them."""
@@ -200,13 +210,13 @@ class Port:
     @contextlib.contextmanager
     def open(
         self, form: str, bearer: str = "", credential: Credential | None = None,
-        roots: str = "", **node: Any,
+        roots: str = "", kind: str = "sidecar", **node: Any,
     ) -> Any:  # fmt: skip
         """Open an ADS stream."""
         told = mesh_module.NODE
         metadata = told["metadata"] | {"SERVICE_ACCOUNT": ACCOUNT} | node
         namespace = metadata["NAMESPACE"]
-        name = f"sidecar~10.1.0.1~web-1.{namespace}~{namespace}.svc.cluster.local"
+        name = f"{kind}~10.1.0.1~web-1.{namespace}~{namespace}.svc.cluster.local"
         headers = [("authorization", f"Bearer {bearer}")] if bearer else []
         with self.channel(credential, roots) as channel:
             asked = told | {"id": name, "metadata": metadata}

@@ -15,6 +15,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import json_format
 from google.rpc import status_pb2
@@ -29,6 +30,8 @@ MESSAGES: Final[dict[str, Any]] = {
     "LDS": listener_pb2.Listener,
     "RDS": route_pb2.RouteConfiguration,
 }
+# Asked for by those alone who prove who they are.
+SECRETS: Final[dict[str, Any]] = {"SDS": secret_pb2.Secret}
 SOTW, DELTA = "sotw", "delta"
 WAIT_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 0.25
@@ -37,11 +40,11 @@ _INVALID_ARGUMENT: Final = 3
 
 def type_url(xds: str) -> str:
     """Return the type URL of `CDS` and the like."""
-    return URL + str(MESSAGES[xds].DESCRIPTOR.full_name)
+    return URL + str((MESSAGES | SECRETS)[xds].DESCRIPTOR.full_name)
 
 
 def _short(url: str) -> str:
-    return next((xds for xds in MESSAGES if type_url(xds) == url), url)
+    return next((xds for xds in MESSAGES | SECRETS if type_url(xds) == url), url)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Stream:
         initial: Mapping[str, str] | None = None,
     ) -> None:
         """Send a request; what the stream's form lacks is left out. `xds` may be any other type URL as well."""
-        url = type_url(xds) if xds in MESSAGES else xds
+        url = type_url(xds) if xds in MESSAGES | SECRETS else xds
         made: dict[str, Any] = {"type_url": url, "response_nonce": nonce}
         if error:
             made["error_detail"] = status_pb2.Status(code=_INVALID_ARGUMENT, message=error)
@@ -215,7 +218,7 @@ def _read_delta(got: Any) -> Response:
 
 
 def _unpack(any_: Any) -> tuple[str, Any]:
-    message = MESSAGES[_short(any_.type_url)].FromString(any_.value)
+    message = (MESSAGES | SECRETS)[_short(any_.type_url)].FromString(any_.value)
     return message.cluster_name if hasattr(message, "cluster_name") else message.name, message
 
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use navarch_encode::json::{plural_name, resources_to_json};
 use navarch_model::Proxy;
-use navarch_serve::secure::{SecureServer, join};
+use navarch_serve::secure::{
+    CredentialReferences, SecretSource, SecretStore, SecureOptions, SecureServer, join,
+};
 use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, debug};
 use navarch_snapshot::MeshOptions;
 use pyo3::types::PyBytes;
@@ -49,6 +51,7 @@ pub(crate) struct Core {
     fleet: Arc<Fleet>,
     server: Mutex<Option<Server>>,
     secure: Mutex<Option<Secure>>,
+    secrets: Arc<SecretStore>,
 }
 
 impl Core {
@@ -78,6 +81,7 @@ impl Core {
             fleet: Fleet::new(Metrics::new()),
             server: Mutex::new(None),
             secure: Mutex::new(None),
+            secrets: Arc::default(),
         })
     }
 
@@ -95,7 +99,10 @@ impl Core {
         let age = Duration::try_from_secs_f64(age_seconds).unwrap_or_default();
         let told_at = now.checked_sub(age).unwrap_or(now);
         Ok(cross(py, || {
-            let (is_changed, diagnostics) = self.epochs.apply(batch_from_rows(changes));
+            let batch = batch_from_rows(changes);
+            // Secrets first: a listener that names one must find it.
+            self.secrets.apply(&batch);
+            let (is_changed, diagnostics) = self.epochs.apply(batch);
             if is_changed && let Some(server) = &*self.server() {
                 server.pusher.notify(told_at);
             }
@@ -191,7 +198,18 @@ impl Core {
                 return Err(Failure::Running);
             }
             let mesh = self.epochs.mesh();
-            let options = secure::read_options(address, &authority, options_json, &mesh)?;
+            let secrets = SecretSource {
+                store: Arc::clone(&self.secrets),
+                references: Arc::clone(&self.epochs) as Arc<dyn CredentialReferences>,
+            };
+            let (address, names, gate) = secure::read_options(address, options_json, &mesh)?;
+            let options = SecureOptions {
+                address,
+                server_names: names,
+                authority,
+                gate,
+                secrets,
+            };
             let started = SecureServer::start(options, Arc::clone(&self.fleet), pusher)?;
             let bound = started.address().to_string();
             *secure = Some(Arc::new(started));

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use navarch_authority::Authority;
 use navarch_serve::secure::{
-    Answer, Gate, GateOptions, Issuer, Issuers, Question, Revocation, SecureOptions, TokenFacts,
+    Answer, Gate, GateOptions, Issuer, Issuers, Question, Revocation, TokenFacts,
 };
 use navarch_snapshot::MeshSnapshot;
 use serde::Deserialize;
@@ -36,13 +35,12 @@ struct IssuerForm {
     jwks: Value,
 }
 
-/// Options of the server from JSON.
+/// Where to listen, the server's names and who is let in, from JSON.
 pub(crate) fn read_options(
     address: &str,
-    authority: &Arc<Authority>,
     options_json: &[u8],
     mesh: &MeshSnapshot,
-) -> Result<SecureOptions, Failure> {
+) -> Result<(SocketAddr, Vec<String>, Arc<Gate>), Failure> {
     let address: SocketAddr = address
         .parse()
         .map_err(|_| Failure::Address(address.to_owned()))?;
@@ -67,12 +65,7 @@ pub(crate) fn read_options(
         Issuers::new(&issuers)?,
     );
     gate.revoke(read_revocations(options.revocations));
-    Ok(SecureOptions {
-        address,
-        server_names: options.server_names,
-        authority: Arc::clone(authority),
-        gate,
-    })
+    Ok((address, options.server_names, gate))
 }
 
 /// What was told, or else what the mesh configuration says.

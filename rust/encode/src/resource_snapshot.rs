@@ -130,6 +130,14 @@ impl ResourceSnapshot {
         Self { types }
     }
 
+    /// The same but for the proxy's own resources of one type.
+    #[must_use]
+    pub fn with_own(&self, type_url: TypeUrl, own: Arc<ResourceList>) -> Self {
+        let mut changed = self.clone();
+        changed.types[type_url.index()].own = own;
+        changed
+    }
+
     /// The resources of a type.
     pub fn resources(&self, type_url: TypeUrl) -> &Resources {
         &self.types[type_url.index()]

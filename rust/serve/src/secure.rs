@@ -6,6 +6,7 @@
 mod admission;
 mod caller;
 mod certificates;
+mod credential_name;
 mod gate;
 mod guarded;
 pub mod join;
@@ -13,7 +14,10 @@ mod listener;
 mod oidc;
 mod peer;
 mod rate;
+mod references;
 mod reviews;
+mod secret_lane;
+mod secret_store;
 mod server;
 mod tls;
 mod tokens;
@@ -24,9 +28,12 @@ pub use caller::{Caller, Revocation};
 pub use gate::{Gate, GateOptions};
 pub use oidc::{Issuer, IssuerError, Issuers};
 pub use reviews::{Answer, Question, ReviewDesk, TokenFacts};
+pub use secret_lane::{CredentialReferences, GatewayReference, SecretSource};
+pub use secret_store::SecretStore;
 pub use server::{SecureError, SecureOptions, SecureServer};
 
 pub(crate) use admission::{Admission, Standing};
+pub(crate) use secret_lane::SecretLane;
 
 /// The wall clock, in seconds since 1970: tokens and certificates end by it.
 #[expect(

@@ -134,6 +134,7 @@ pub struct Session {
     types: [TypeSession; TypeUrl::COUNT],
     nonces: Nonces,
     names: Arc<NameSets>,
+    are_secrets_held: bool,
 }
 
 impl Session {
@@ -146,6 +147,7 @@ impl Session {
             types,
             nonces: Nonces::default(),
             names,
+            are_secrets_held: false,
         }
     }
 
@@ -212,6 +214,16 @@ impl Session {
         })
     }
 
+    /// The names asked for of a type; empty for a wildcard.
+    pub fn names(&self, type_url: TypeUrl) -> &[Arc<str>] {
+        self.types[type_url.index()].names()
+    }
+
+    /// Whether secrets wait: what the client may have of them is being found out.
+    pub fn hold_secrets(&mut self, is_held: bool) {
+        self.are_secrets_held = is_held;
+    }
+
     /// Make the next response, if one is due now.
     pub fn next_response(&mut self) -> Option<Response> {
         for type_url in TypeUrl::ALL {
@@ -249,6 +261,9 @@ impl Session {
     /// A push of listeners and routes waits until the client has the clusters before them and their
     /// endpoints; what a client asks for by itself is never held back.
     fn is_held_back(&self, type_url: TypeUrl) -> bool {
+        if type_url == TypeUrl::Secret {
+            return self.are_secrets_held;
+        }
         matches!(type_url, TypeUrl::Listener | TypeUrl::Route)
             && !self.types[type_url.index()].must_answer()
             && (self.types[TypeUrl::Cluster.index()].is_in_flight()

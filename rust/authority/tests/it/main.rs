@@ -8,6 +8,7 @@
 
 mod forge;
 mod issuing;
+mod mutations;
 mod refusals;
 mod replacing;
 mod trust;

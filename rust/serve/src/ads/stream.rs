@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use navarch_model::{Proxy, Shared};
@@ -22,7 +23,7 @@ use super::requests::{ReadRequest, Requests};
 use crate::frame::frame_message;
 use crate::push::{Pusher, Since};
 use crate::registry::{Connection, Fleet};
-use crate::secure::Standing;
+use crate::secure::{SecretLane, Standing};
 use crate::session::{Outcome, Session, SessionError, SotwRequest, Variant};
 use crate::status::write_status;
 
@@ -96,6 +97,8 @@ pub(super) struct AdsStream<R> {
     deadline: Option<Pin<Box<Sleep>>>,
     /// The rights of a caller that has proved who it is.
     standing: Option<Standing>,
+    /// The secrets of such a caller.
+    secrets: Option<SecretLane>,
     /// The oldest change that the client has not got in full.
     since: Option<Since>,
 }
@@ -118,6 +121,7 @@ impl<R: XdsRequest> AdsStream<R> {
             deadline,
             since: None,
             standing,
+            secrets: None,
         }
     }
 
@@ -161,6 +165,10 @@ impl<R: XdsRequest> AdsStream<R> {
                 return;
             }
             Phase::Open(connection, mut session) => {
+                let target = match &self.secrets {
+                    Some(lane) => lane.add_to(&target),
+                    None => target,
+                };
                 session.set_target(target);
                 Phase::Open(connection, session)
             }
@@ -181,6 +189,9 @@ impl<R: XdsRequest> AdsStream<R> {
         match self.identify(request.node()) {
             Ok(proxy) => {
                 let connection = self.fleet.connect(Shared::new(proxy), R::VARIANT);
+                let standing = self.standing.as_ref();
+                self.secrets =
+                    standing.map(|standing| standing.secrets_of(connection.proxy().clone()));
                 self.phase = Phase::Waiting(Arc::clone(&connection), request);
                 self.pusher.welcome(connection);
                 self.take_letter(cx);
@@ -208,6 +219,17 @@ impl<R: XdsRequest> AdsStream<R> {
             }
             Err(error) => self.end = Some(Status::invalid_argument(error.to_string())),
         }
+    }
+
+    /// Take what has become known of the secrets that the client asks for.
+    fn take_secrets(&mut self, cx: &mut Context<'_>) {
+        let (Phase::Open(_, session), Some(lane)) = (&mut self.phase, &mut self.secrets) else {
+            return;
+        };
+        if lane.poll(cx, session.names(TypeUrl::Secret)) {
+            session.set_target(lane.add_to(session.target()));
+        }
+        session.hold_secrets(lane.is_pending());
     }
 
     /// Make the next response, if one is due.
@@ -287,6 +309,7 @@ impl<R: XdsRequest> Body for AdsStream<R> {
                 write_status(&status, &mut trailers).map(|()| Frame::trailers(trailers)),
             ));
         }
+        this.take_secrets(cx);
         this.make_frames();
         match this.frames.pop_front() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use navarch_model::Proxy;
+use navarch_model::{Proxy, Shared};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream as _;
 use tokio_stream::wrappers::WatchStream;
@@ -14,6 +14,7 @@ use tonic::Status;
 use super::caller::{Caller, Revocation};
 use super::gate::{Gate, check_revoked};
 use super::rate::Bucket;
+use super::secret_lane::{SecretLane, SecretSource};
 use super::wall_clock;
 
 /// The most messages a second that a stream is read; an Envoy answers each response by one.
@@ -24,6 +25,7 @@ const MESSAGES_PER_SECOND: f64 = 500.0;
 pub(crate) struct Admission {
     pub(super) caller: Arc<Caller>,
     pub(super) gate: Arc<Gate>,
+    pub(super) secrets: SecretSource,
 }
 
 /// The rights of one stream.
@@ -49,6 +51,11 @@ impl Standing {
     /// Who it is.
     pub(crate) fn caller(&self) -> &Caller {
         &self.admission.caller
+    }
+
+    /// The secrets of the caller's stream.
+    pub(crate) fn secrets_of(&self, proxy: Shared<Proxy>) -> SecretLane {
+        SecretLane::new(&self.admission, proxy)
     }
 
     /// Whether a node is the caller's own (istio `pilot/pkg/xds/auth.go`).

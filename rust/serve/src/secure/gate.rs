@@ -14,7 +14,7 @@ use super::caller::{Caller, Revocation};
 use super::oidc::Issuers;
 use super::peer::Peer;
 use super::rate::RateLimit;
-use super::reviews::{ReviewDesk, TokenFacts};
+use super::reviews::{Answer, Question, ReviewDesk, TokenFacts};
 use super::tokens::{MAX_TOKEN_BYTES, TokenReviews, peek};
 use super::{join, wall_clock};
 
@@ -81,6 +81,21 @@ impl Gate {
 
     pub(super) fn watch_revocations(&self) -> watch::Receiver<Arc<[Revocation]>> {
         self.revocations.subscribe()
+    }
+
+    /// Whether a service account may read the Secrets of its namespace; `None` where there is no platform to ask.
+    pub(super) async fn may_read_secrets(
+        &self,
+        identity: &SpiffeId,
+    ) -> Result<Option<bool>, Status> {
+        if !self.options.has_reviewer {
+            return Ok(None);
+        }
+        let question = Question::ReadSecrets {
+            namespace: identity.namespace().to_owned(),
+            service_account: identity.service_account().to_owned(),
+        };
+        Ok(Some(self.desk.ask(question).await? == Answer::Allowed))
     }
 
     /// Let a caller in, or say why not.

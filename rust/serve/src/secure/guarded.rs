@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::admission::Admission;
 use super::gate::{Gate, Purpose};
 use super::peer::Peer;
+use super::secret_lane::SecretSource;
 use crate::ads::{AggregatedDiscovery, refuse};
 
 /// The discovery service for callers that the gate lets in.
@@ -22,6 +23,7 @@ use crate::ads::{AggregatedDiscovery, refuse};
 pub(super) struct GuardedDiscovery {
     pub(super) inner: AggregatedDiscovery,
     pub(super) gate: Arc<Gate>,
+    pub(super) secrets: SecretSource,
 }
 
 impl NamedService for GuardedDiscovery {
@@ -38,7 +40,11 @@ impl Service<Request<Body>> for GuardedDiscovery {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Self { mut inner, gate } = self.clone();
+        let Self {
+            mut inner,
+            gate,
+            secrets,
+        } = self.clone();
         Box::pin(async move {
             let Some(peer) = request.extensions().get::<Peer>().cloned() else {
                 return Ok(refuse(&Status::internal("the connection has no peer")));
@@ -50,7 +56,11 @@ impl Service<Request<Body>> for GuardedDiscovery {
                 Err(status) => Ok(refuse(&status)),
                 Ok(caller) => {
                     let caller = Arc::new(caller);
-                    request.extensions_mut().insert(Admission { caller, gate });
+                    request.extensions_mut().insert(Admission {
+                        caller,
+                        gate,
+                        secrets,
+                    });
                     inner.call(request).await
                 }
             }

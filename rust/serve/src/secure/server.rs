@@ -17,6 +17,7 @@ use super::certificates::Certificates;
 use super::gate::Gate;
 use super::guarded::GuardedDiscovery;
 use super::listener;
+use super::secret_lane::SecretSource;
 use super::tls::{ServerTls, TlsError};
 use super::wall_clock;
 use crate::ads::AggregatedDiscovery;
@@ -71,6 +72,8 @@ pub struct SecureOptions {
     pub authority: Arc<Authority>,
     /// Who is let in.
     pub gate: Arc<Gate>,
+    /// The secrets that callers may have.
+    pub secrets: SecretSource,
 }
 
 struct Running {
@@ -99,6 +102,7 @@ impl SecureServer {
             server_names,
             authority,
             gate,
+            secrets,
         } = options;
         let tls = ServerTls::new(Arc::clone(&authority), server_names, wall_clock())?;
         let tls = Arc::new(tls);
@@ -121,6 +125,7 @@ impl SecureServer {
         let discovery = GuardedDiscovery {
             inner: AggregatedDiscovery::new(Arc::clone(&fleet), pusher),
             gate: Arc::clone(&gate),
+            secrets,
         };
         let certificates = Certificates {
             authority,

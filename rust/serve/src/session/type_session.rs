@@ -85,6 +85,10 @@ impl TypeSession {
         self.subscription.is_some()
     }
 
+    pub(super) fn names(&self) -> &[Arc<str>] {
+        self.subscription.as_ref().map_or(&[], Subscription::names)
+    }
+
     pub(super) fn latest_nonce(&self) -> Option<Nonce> {
         self.latest_nonce
     }
