@@ -89,6 +89,11 @@ bench: ## measure (benches/README.md)
 	$(MAKE) build PROFILE=release
 	python -m benches.run
 
+.PHONY: bench-kubernetes
+bench-kubernetes: servers ## measure over a real API server
+	$(MAKE) build PROFILE=release
+	python -m benches.cluster
+
 .PHONY: bench-translate
 bench-translate: ## measure the generation of resources, in Istio's own scenarios
 	cargo bench --locked -p navarch-bench-translate

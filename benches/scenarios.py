@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SYNC_SECONDS: Final = 300.0
+SYNC_SECONDS: Final = 300.0
 _REACH_SECONDS: Final = 60.0
 # Longer than the server coalesces changes (1 s at most), so that each round is a change on its own.
 _QUIET_SECONDS: Final = 1.2
@@ -98,7 +98,7 @@ def connect_all(server: processes.Server, sidecars: load.Sidecars, settle: float
         settle: How long the server is left alone before its resident memory is read, in seconds.
     """
     before_mb, before_cpu = server.measured.resident_mb(), server.measured.cpu_seconds()
-    told = sidecars.wait_in_sync(_SYNC_SECONDS)
+    told = sidecars.wait_in_sync(SYNC_SECONDS)
     cpu_seconds = server.measured.cpu_seconds() - before_cpu
     client_cpu_seconds = sidecars.measured.cpu_seconds()
     time.sleep(settle)

@@ -22,14 +22,19 @@ __all__ = [
     "find_authority",
     "make_authority",
     "mint_join_token",
+    "read_list_page",
+    "read_watch_lines",
     "renew_authority",
     "write_authority",
 ]
 
 # (kind, namespace, name, code, severity, field_path, message); all but kind, code, severity and message may be "".
 _Diagnostic: TypeAlias = tuple[str, str, str, str, str, str, str]
-# (kind, namespace, name, payload); a payload of None deletes, else it is JSON of the whole object.
-_Change: TypeAlias = tuple[str, str, str, bytes | None]
+# (kind, namespace, name, payload, cluster); a payload of None deletes, else it is JSON of the whole object; a cluster
+# of "" is the one whose rules count.
+_Change: TypeAlias = tuple[str, str, str, bytes | None, str]
+# (type, namespace, name, resource_version, revision, generation, payload); as `sources.kubernetes.scan.Event`.
+_Event: TypeAlias = tuple[str, str, str, str, str, int, bytes]
 
 class CoreError(Exception):
     """The core refused a call or failed; the root of all that it raises."""
@@ -178,6 +183,13 @@ class Core:
     def diagnostics(self) -> list[_Diagnostic]:
         """Return all current diagnostics of translation and of serving (NACKs)."""
 
+    def statuses(self, known_epoch: int) -> tuple[int, bytes] | None:
+        """Return an epoch, and a JSON list of `{"kind", "namespace", "name", "status"}`; None if it is the known one.
+
+        They are of objects of Gateway API and of Ingresses. `observedGeneration`, `lastTransitionTime` and what other
+        controllers wrote are left to the writer.
+        """
+
     def sync_status(self) -> bytes:
         """Return what each connected proxy has acknowledged, as a JSON list."""
 
@@ -186,3 +198,12 @@ class Core:
 
     def metrics(self) -> str:
         """Return all counters in Prometheus' text format."""
+
+def read_watch_lines(kind: str, lines: bytes) -> list[_Event]:
+    """Read whole lines of a watch of a kind, which need not be one that the core reads.
+
+    Objects of kinds that come in thousands are cut to the fields that the mesh reads.
+    """
+
+def read_list_page(kind: str, body: bytes) -> tuple[str, str, list[_Event]]:
+    """Read a page of a list; return the list's version, the token of the next page, and the objects as `ADDED`."""

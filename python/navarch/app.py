@@ -7,13 +7,13 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from navarch import core, errors, settings
-from navarch.feedback import reporter
+from navarch import core, errors, platforms, settings
+from navarch.feedback import board, reporter
 from navarch.identity import keeper, reviews
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
 from navarch.runtime import supervisor
-from navarch.sources.file import locate, mesh_settings, source
+from navarch.sources.file import locate, mesh_settings
 from navarch.webhooks import certificates, door
 
 if TYPE_CHECKING:
@@ -43,18 +43,21 @@ class App:
     ) -> None:
         self._told = told
         self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
-        self._reviewer = reviewer
         self._keeper = (
             keeper.Keeper(told.identity, self._core.revoke) if told.identity is not None else None
         )
-        self._sources: list[base.Source] = [source.FileSource(told.config_dirs, reader.catalog())]
+        self._platforms = platforms.Platforms(told)
+        self._reviewer = reviewer or self._platforms.reviewer
+        if self._keeper is not None:
+            self._platforms.add_roots(self._keeper.authority.root_bundle)
+        self._sources: list[base.Source] = list(self._platforms.sources)
         for subject, path in (
             (mesh_settings.MESH_CONFIG, told.mesh_config),
             (mesh_settings.MESH_NETWORKS, told.mesh_networks),
         ):
             if path is not None:
                 self._sources.append(mesh_settings.MeshSettingsSource(subject, path))
-        names = [each.name for each in self._sources]
+        names = [each.name for each in (*self._sources, *self._platforms.growing)]
         merged = merger.Merger(
             reader.read_object, names, [reader.default_mesh_config()], reader.WITHOUT_EFFECT
         )
@@ -64,6 +67,12 @@ class App:
         self._pipeline = pipeline.Pipeline(applier, merged, self._gate, batcher.Batcher())
         self._reporter = reporter.Reporter(
             [self._pipeline.diagnostics, self._core_diagnostics], locate.locate
+        )
+        self._board = board.StatusBoard(
+            self._core.statuses,
+            self._reporter.current,
+            self._mesh_generations,
+            self._platforms.statuses,
         )
         self._workers = supervisor.Supervisor()
         self._is_serving = threading.Event()
@@ -100,6 +109,8 @@ class App:
                 _log.info("webhooks on %s", self._webhooks.address)
             for each in self._sources:
                 self._workers.start(f"source-{each.name}", _bound(each, self._pipeline))
+            for growing in self._platforms.growing:
+                self._workers.start(f"source-{growing.name}", _bound(growing, self._pipeline))
             while not self._pipeline.wait_applied(_POLL_SECONDS):
                 if stop.is_set():
                     return
@@ -108,6 +119,7 @@ class App:
             grpc_address = self._core.serve(str(wanted))
             self._serve_secure()
             self._is_serving.set()
+            self._start_writers()
             _log.info("ADS on %s, HTTP on %s", grpc_address, web.address)
             if started is not None:
                 started(grpc_address, str(web.address))
@@ -151,6 +163,16 @@ class App:
             _log.warning("workers that did not end in time: %s", ", ".join(late))
         _log.info("stopped")
 
+    def _start_writers(self) -> None:
+        """Begin to write back; not before the whole mesh is known, of which half would look broken."""
+        for name, write in self._platforms.writers:
+            self._workers.start(name, write)
+        if self._platforms.writers:
+            self._workers.start("statuses", self._board.run)
+
+    def _mesh_generations(self) -> dict[records.SourceKey, int]:
+        return self._pipeline.generations(reader.MESH_KINDS)
+
     def _core_diagnostics(self) -> Sequence[records.Diagnostic]:
         find = self._pipeline.find_origin
         return [
@@ -161,6 +183,7 @@ class App:
     def _questions(self) -> http.Questions:
         return http.Questions(
             why_unready=self._why_unready,
+            readiness_notes=self._platforms.notes,
             why_dead=self._why_dead,
             metrics=lambda: self._core.metrics() + metrics.render(self._figures()),
             sync_status=self._core.sync_status,
@@ -208,10 +231,13 @@ class App:
         made = [metrics.Metric(*named, values={(): value}) for named, value in plain.items()]
         about = "Diagnostics of now, by severity."
         made.append(metrics.Metric("navarch_diagnostics", "gauge", about, by_severity))
+        made += self._platforms.figures()
         return made + (self._webhooks.figures() if self._webhooks is not None else [])
 
 
-def _bound(each: base.Source, sink: base.Sink) -> Callable[[threading.Event], None]:
+def _bound(
+    each: base.Source | base.GrowingSource, sink: base.GrowingSink
+) -> Callable[[threading.Event], None]:
     return lambda stop: each.run(sink, stop)
 
 

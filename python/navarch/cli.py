@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -49,13 +50,79 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     return parse
 
 
+def _read_settings(ctx: click.Context, _: click.Parameter, file: Path | None) -> None:
+    """Take a file's keys as defaults below flags and environment variables."""
+    if file is None:
+        return
+    try:
+        told = yaml.safe_load(file.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise errors.SettingsError(f"--settings {file}: {error}") from error
+    if not isinstance(told, dict):
+        raise errors.SettingsError(f"--settings {file}: must be a mapping of flags without dashes")
+    names = {
+        option.removeprefix("--"): parameter.name
+        for parameter in ctx.command.params
+        for option in parameter.opts
+        if option not in ("--settings", "--help")
+    }
+    if unknown := sorted(str(key) for key in told if key not in names):
+        known = ", ".join(sorted(names))
+        raise errors.SettingsError(f"--settings {file}: no key `{unknown[0]}`; there are: {known}")
+    ctx.default_map = {str(names[key]): value for key, value in told.items()}
+
+
 @navarch_command.command()
+@click.option(
+    "--settings",
+    type=_PATH,
+    envvar="NAVARCH_SETTINGS",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_settings,
+    help="YAML file whose keys are these flags without dashes; flags and environment come before it.",
+)
+@click.option(
+    "--registries",
+    type=click.Choice(settings.REGISTRIES),
+    multiple=True,
+    envvar="NAVARCH_REGISTRIES",
+    help="Platform to read. Repeatable. By default what there is: a directory, a cluster.",
+)
+@click.option(
+    "--kubeconfig",
+    type=_PATH,
+    envvar="NAVARCH_KUBECONFIG",
+    help="File that tells where the cluster is; in a Pod its own account is used without.",
+)
+@click.option("--context", envvar="NAVARCH_CONTEXT", help="Of the kubeconfig.")
+@click.option(
+    "--revision",
+    default="default",
+    show_default=True,
+    envvar="NAVARCH_REVISION",
+    help="Name of this control plane: objects with another label istio.io/rev are left to others.",
+)
+@click.option(
+    "--remote-sync-seconds",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    envvar=["NAVARCH_REMOTE_SYNC_SECONDS"],
+    help="How long the first push waits for clusters that Secrets name.",
+)
+@click.option(
+    "--system-namespace",
+    default="istio-system",
+    show_default=True,
+    envvar=["NAVARCH_SYSTEM_NAMESPACE", "POD_NAMESPACE"],
+    help="Where Leases and the Secrets of remote clusters are.",
+)
 @click.option(
     "--config-dir",
     "config_dirs",
     type=_PATH,
     multiple=True,
-    required=True,
     envvar="NAVARCH_CONFIG_DIR",
     help="Directory of YAML and JSON files, read with all below it and watched. Repeatable.",
 )
@@ -143,10 +210,14 @@ def _address(flag: str) -> Any:  # noqa: ANN401  click's callbacks have no narro
     envvar="NAVARCH_LOG_LEVEL",
 )
 def serve(config_dirs: tuple[Path, ...], log_level: str, **others: Any) -> None:  # noqa: ANN401
-    """Serve a mesh to its proxies, from a directory of YAML."""
+    """Serve a mesh to its proxies, from a cluster or from directories of YAML."""
     identity = flags.read_identity(others)
     told = settings.Settings(
-        config_dirs=config_dirs, log_level=log_level.upper(), identity=identity, **others
+        config_dirs=config_dirs,
+        log_level=log_level.upper(),
+        identity=identity,
+        is_in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
+        **others,
     )
     logging.basicConfig(
         level=told.log_level,
@@ -155,6 +226,8 @@ def serve(config_dirs: tuple[Path, ...], log_level: str, **others: Any) -> None:
     )
     # The watcher's own log tells of every event of every file.
     logging.getLogger("watchdog").setLevel(logging.WARNING)
+    # Its retries are ours to tell.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     stop = threading.Event()
     _stop_on_signals(stop)
     app.App(told).run(stop)

@@ -26,6 +26,30 @@ class Options:
     cluster_id: str = "Kubernetes"
 
 
+WireRow = tuple[str, str, str, str, str, int, bytes]
+"""`(type, namespace, name, resource_version, revision, generation, payload)` of one object or event."""
+
+
+def read_watch_lines(kind: str, lines: bytes) -> list[WireRow]:
+    """Take whole lines of a watch of the API server apart.
+
+    Raises:
+        errors.CoreError: They are no events.
+    """
+    with _wrapped():
+        return _core.read_watch_lines(kind, lines)
+
+
+def read_list_page(kind: str, body: bytes) -> tuple[str, str, list[WireRow]]:
+    """Take a page of a list of the API server apart; return its version, the next page's token, its objects.
+
+    Raises:
+        errors.CoreError: It is no list.
+    """
+    with _wrapped():
+        return _core.read_list_page(kind, body)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Simulation:
     """Where a request lands.
@@ -231,7 +255,9 @@ class Core:
         Returns:
             What in it could not be decoded; the last good version of those objects stays in force.
         """
-        rows = [(c.key.kind, c.key.namespace, c.key.name, c.payload) for c in changes]
+        rows = [
+            (c.key.kind, c.key.namespace, c.key.name, c.payload, c.key.cluster) for c in changes
+        ]
         with _wrapped():
             return [_diagnostic(row) for row in self._core.apply(rows, age_seconds)]
 
@@ -309,6 +335,12 @@ class Core:
         """Return all current diagnostics of translation and of serving."""
         with _wrapped():
             return [_diagnostic(row) for row in self._core.diagnostics()]
+
+    def statuses(self, known_epoch: int) -> tuple[int, list[dict[str, Any]]] | None:
+        """Return an epoch and the statuses of it (`_core.pyi` has their form), None if the epoch is the known one."""
+        with _wrapped():
+            found = self._core.statuses(known_epoch)
+        return (found[0], json.loads(found[1])) if found else None
 
     def sync_status(self) -> bytes:
         """Return what each connected proxy has acknowledged, as a JSON list."""

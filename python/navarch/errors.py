@@ -3,6 +3,7 @@
 NavarchError
 ├── SettingsError     a flag, environment variable or settings file that can't be used
 ├── SourceError       a platform that can't be read (`is_retryable` says whether to try again)
+│   └── ApiError          an API server's refusal, with its status code
 ├── RefusedError      a platform has looked at a caller's token and does not take it
 ├── CrdError          an object that is no valid instance of its kind, with all its faults
 └── CoreError         the Rust core refused a call or failed (a bug of ours, or one of these)
@@ -44,6 +45,22 @@ class SourceError(NavarchError):
     def __init__(self, message: str, *, is_retryable: bool) -> None:
         super().__init__(message)
         self.is_retryable = is_retryable
+
+
+class ApiError(SourceError):
+    """An API server's refusal.
+
+    Attributes:
+        status: HTTP's status code.
+        retry_after_seconds: When the server wants to be asked again, if it says.
+    """
+
+    def __init__(
+        self, message: str, *, status: int, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message, is_retryable=True)
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
 
 
 class RefusedError(NavarchError):

@@ -25,13 +25,12 @@ class SourceKey:
     kind: str
     namespace: str
     name: str
+    cluster: str = ""
+    """The remote cluster that the object is in; "" for the one whose rules count."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.kind} {self.namespace}/{self.name}"
-            if self.namespace
-            else f"{self.kind} {self.name}"
-        )
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {name} of {self.cluster}" if self.cluster else f"{self.kind} {name}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,11 +49,17 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawObject:
-    """An object as its platform has it, unread; `body` is the whole object (apiVersion, kind, metadata, …)."""
+    """An object as its platform has it, unread; `body` is the whole object (apiVersion, kind, metadata, …).
+
+    An API server's objects come as `text`, JSON that it has checked by the kind's schema; their `body` is empty.
+    """
 
     key: SourceKey
     body: Mapping[str, Any]
     origin: Origin
+    text: bytes = b""
+    generation: int = 0
+    """Which version of its specification this is, as Kubernetes counts; 0 where nobody counts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +69,9 @@ class Record:
     key: SourceKey
     payload: bytes
     origin: Origin
+    warnings: tuple[Diagnostic, ...] = ()
+    """What is odd about it, though it is in force."""
+    generation: int = 0
 
 
 class Severity(enum.StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from navarch import errors
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_PORT = 65_535
+FILE: Final = "file"
+KUBERNETES: Final = "Kubernetes"
+REGISTRIES: Final = (FILE, KUBERNETES)
+"""The platforms that `--registries` chooses from; Kubernetes' is Istio's name for it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ class Settings:
     """All that `navarch serve` needs.
 
     Attributes:
-        config_dirs: Directories (or files) of objects, at least one.
+        config_dirs: Directories (or files) of objects.
         mesh_config: The file of the mesh configuration; None takes every default.
         mesh_networks: The file of the mesh's networks; None for none but what labels tell.
         grpc_address: Where ADS is served, in plaintext and to anybody: a loopback address, unless `allow_plaintext`.
@@ -133,9 +137,17 @@ class Settings:
         cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
         log_level: Name of the lowest level that is logged.
+        registries: The platforms that are read; none given takes files where there is a directory of them, and
+            Kubernetes where there is a kubeconfig or navarch runs in a Pod.
+        kubeconfig: The file that tells where the API server is; None for the Pod's own account.
+        context: Of the kubeconfig; None for its current one.
+        revision: The name of this control plane among others side by side.
+        system_namespace: Where navarch's own objects and the Secrets of remote clusters are.
+        remote_sync_seconds: How long the first push waits for remote clusters.
+        is_in_cluster: Whether navarch runs in a Pod.
     """
 
-    config_dirs: tuple[Path, ...]
+    config_dirs: tuple[Path, ...] = ()
     mesh_config: Path | None = None
     mesh_networks: Path | None = None
     grpc_address: Address = Address("127.0.0.1", 15010)
@@ -150,18 +162,47 @@ class Settings:
     allow_plaintext: bool = False
     identity: Identity | None = None
 
+    registries: tuple[str, ...] = ()
+    kubeconfig: Path | None = None
+    context: str | None = None
+    revision: str = "default"
+    system_namespace: str = "istio-system"
+    remote_sync_seconds: float = 30.0
+    is_in_cluster: bool = False
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platforms that are read, FILE and KUBERNETES."""
+        if self.registries:
+            return tuple(dict.fromkeys(self.registries))
+        has_cluster = self.kubeconfig is not None or (self.is_in_cluster and not self.config_dirs)
+        chosen = {FILE: bool(self.config_dirs), KUBERNETES: has_cluster}
+        return tuple(name for name, is_chosen in chosen.items() if is_chosen)
+
     def __post_init__(self) -> None:
         if not self.allow_plaintext and not self.grpc_address.is_loopback("--grpc-address"):
             raise errors.SettingsError(
                 f"--grpc-address {self.grpc_address} serves the whole mesh to anybody who reaches it: listen on "
                 "loopback and serve others by --secure-grpc-address, or give --allow-plaintext"
             )
-        if not self.config_dirs:
-            raise errors.SettingsError("give at least one --config-dir")
+        if not self.platforms:
+            raise errors.SettingsError(
+                "give a --config-dir or a --kubeconfig: outside of a cluster there is nothing to read"
+            )
+        if FILE in self.platforms and not self.config_dirs:
+            raise errors.SettingsError(f"--registries {FILE} needs at least one --config-dir")
+        if KUBERNETES in self.platforms and self.kubeconfig is None and not self.is_in_cluster:
+            raise errors.SettingsError(
+                f"--registries {KUBERNETES} needs a --kubeconfig outside of a cluster"
+            )
         for path in self.config_dirs:
             if not path.exists():
                 raise errors.SettingsError(f"--config-dir {path} does not exist")
-        files = {"--mesh-config": self.mesh_config, "--mesh-networks": self.mesh_networks}
+        files = {
+            "--mesh-config": self.mesh_config,
+            "--mesh-networks": self.mesh_networks,
+            "--kubeconfig": self.kubeconfig,
+        }
         for flag, file in files.items():
             if file is not None and not file.is_file():
                 raise errors.SettingsError(f"{flag} {file} is no file")

@@ -23,7 +23,7 @@ from tests.kubernetes.servers import build
 from tests.lab import processes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 ADMIN: Final = "admin"
@@ -63,7 +63,7 @@ class Cluster:
             self._start_etcd()
             for n_left in reversed(range(_N_TRIES)):
                 try:
-                    self.port = _free_port()
+                    self.port = free_port()
                     self.start_apiserver()
                     break
                 except NotStartedError:
@@ -113,7 +113,7 @@ class Cluster:
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         }
 
-    def grant(self, user: str, rules: Sequence[dict[str, Sequence[str]]]) -> None:
+    def grant(self, user: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> None:
         """Allow a user what the rules of a ClusterRole say, and nothing else."""
         group = "rbac.authorization.k8s.io"
         frame = {"apiVersion": f"{group}/v1", "metadata": {"name": f"tests-{user}"}}
@@ -180,7 +180,7 @@ class Cluster:
         subprocess.run(command, check=True, capture_output=True)
 
     def _start_etcd(self) -> None:
-        client, peer = _free_port(), _free_port()
+        client, peer = free_port(), free_port()
         self._etcd_url = f"http://127.0.0.1:{client}"
         peers = f"http://127.0.0.1:{peer}"
         command = [
@@ -240,7 +240,8 @@ class Cluster:
             return json.loads(answer.read())
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody has just now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

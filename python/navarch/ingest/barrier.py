@@ -24,6 +24,15 @@ class Barrier:
         if event.type is records.EventType.INIT_DONE:
             self._awaited.discard(source)
 
+    def add(self, source: str) -> None:
+        """Await one more source; without effect once the barrier is open."""
+        if self._awaited:
+            self._awaited.add(source)
+
+    def release(self, source: str) -> None:
+        """Await a source no longer."""
+        self._awaited.discard(source)
+
     @property
     def is_open(self) -> bool:
         """Whether every source has told all."""

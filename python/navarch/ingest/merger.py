@@ -19,6 +19,7 @@ class _Offer:
 
     record: records.Record | None
     faults: tuple[records.Diagnostic, ...] = ()
+    generation: int = 0
 
 
 class Merger:
@@ -52,6 +53,12 @@ class Merger:
         self._unconfirmed: dict[str, set[records.SourceKey]] = {}
         self._without_effect = without_effect
         self._faulty: set[records.SourceKey] = set()
+
+    def add_source(self, name: str) -> None:
+        """Add a source that came later; all that were there before own what they give."""
+        if name not in self._rank:
+            self._rank[name] = len(self._rank)
+            self._of_source[name] = set()
 
     def start(self) -> list[records.Change]:
         """Put the defaults in force."""
@@ -87,6 +94,14 @@ class Merger:
         record = self._in_force.get(key)
         return record.origin if record else None
 
+    def generations(self, kinds: frozenset[str]) -> dict[records.SourceKey, int]:
+        """Return which version of its specification each object of these kinds was last given in."""
+        return {
+            key: max(offer.generation for offer in offers.values())
+            for key, offers in self._offers.items()
+            if key.kind in kinds and offers
+        }
+
     def n_in_force(self) -> int:
         """Count the objects in force."""
         return len(self._in_force)
@@ -99,10 +114,12 @@ class Merger:
         offers = self._offers.setdefault(raw.key, {})
         self._of_source[source].add(raw.key)
         try:
-            offers[source] = _Offer(self._read(raw))
+            record = self._read(raw)
+            offers[source] = _Offer(record, record.warnings, raw.generation)
         except errors.CrdError as error:
             before = offers.get(source)
-            offers[source] = _Offer(before.record if before else None, error.diagnostics)
+            kept = before.record if before else None
+            offers[source] = _Offer(kept, error.diagnostics, raw.generation)
         return self._settle(raw.key)
 
     def _withdraw(self, source: str, key: records.SourceKey) -> list[records.Change]:

@@ -94,6 +94,17 @@ class Pipeline:
             batch.append(((source, event.key or event.type), event))
         self._waiting.put(batch, drop=(lambda place: place[0] == source) if is_init else None)
 
+    def add_source(self, source: str) -> None:
+        """Take events of one more source, and await its first full list if the first batch has not gone yet."""
+        with self._lock:
+            self._merger.add_source(source)
+            self._barrier.add(source)
+
+    def release_source(self, source: str) -> None:
+        """Let the first batch go without a source's first full list."""
+        with self._lock:
+            self._barrier.release(source)
+
     def report(self, source: str, subject: str, diagnostics: Sequence[records.Diagnostic]) -> None:
         """Replace a source's diagnostics on one subject."""
         with self._lock:
@@ -116,6 +127,11 @@ class Pipeline:
         """Return where the object in force was read."""
         with self._lock:
             return self._merger.find_origin(key)
+
+    def generations(self, kinds: frozenset[str]) -> dict[records.SourceKey, int]:
+        """Return which version of its specification each object of these kinds was last given in."""
+        with self._lock:
+            return self._merger.generations(kinds)
 
     def n_in_force(self) -> int:
         """Count the objects in force."""
@@ -151,8 +167,8 @@ class Pipeline:
             self._backlog.extend((place[0], event) for place, event in taken)
         while self._backlog:
             source, event = self._backlog.popleft()
-            self._barrier.note(source, event)
             with self._lock:
+                self._barrier.note(source, event)
                 changes = self._merger.take(source, event)
             self._batcher.add(changes, self._clock.now())
         now = self._clock.now()

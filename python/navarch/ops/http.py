@@ -40,6 +40,7 @@ class Questions:
         config_dump: JSON of what the proxy of this id was sent; raises `errors.UnknownProxyError`.
         diagnostics: What is wrong now.
         workers: How each worker thread stands.
+        readiness_notes: What is not as it should be, though proxies may be sent here.
     """
 
     why_unready: Callable[[], str]
@@ -49,6 +50,7 @@ class Questions:
     config_dump: Callable[[str], bytes]
     diagnostics: Callable[[], Sequence[records.Diagnostic]]
     workers: Callable[[], Sequence[Mapping[str, Any]]]
+    readiness_notes: Callable[[], Sequence[str]] = tuple
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def answer(questions: Questions, target: str) -> Answer:
     """Answer a GET of `target` (path and query)."""
     parts = urllib.parse.urlsplit(target)
     routes: dict[str, Callable[[], Answer]] = {
-        "/ready": lambda: _health(questions.why_unready()),
+        "/ready": lambda: _health(questions.why_unready(), questions.readiness_notes()),
         "/healthz": lambda: _health(questions.why_dead()),
         "/metrics": lambda: Answer(HTTPStatus.OK, _PROMETHEUS, questions.metrics().encode()),
         "/debug/syncz": lambda: Answer(HTTPStatus.OK, _JSON, questions.sync_status()),
@@ -87,10 +89,9 @@ def answer(questions: Questions, target: str) -> Answer:
         return Answer.text(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
 
 
-def _health(why_not: str) -> Answer:
-    if why_not:
-        return Answer.text(HTTPStatus.SERVICE_UNAVAILABLE, why_not)
-    return Answer.text(HTTPStatus.OK, "ok")
+def _health(why_not: str, notes: Sequence[str] = ()) -> Answer:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if why_not else HTTPStatus.OK
+    return Answer.text(status, "\n".join([why_not or "ok", *notes]))
 
 
 def _config_dump(questions: Questions, query: str) -> Answer:

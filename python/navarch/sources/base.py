@@ -29,6 +29,16 @@ class Sink(Protocol):
         """Replace all diagnostics on `subject` (a file, a connection) by these; none means that all is well."""
 
 
+class GrowingSink(Sink, Protocol):
+    """A sink that takes further sources at run time."""
+
+    def add_source(self, source: str) -> None:
+        """Take events of one more source, and await its first full list if the mesh is not published yet."""
+
+    def release_source(self, source: str) -> None:
+        """Publish the mesh without a source's first full list."""
+
+
 class Source(Protocol):
     """One platform, or one part of it."""
 
@@ -44,6 +54,17 @@ class Source(Protocol):
         """
 
 
+class GrowingSource(Protocol):
+    """A source that finds further sources at run time, and runs them."""
+
+    @property
+    def name(self) -> str:
+        """Tell this source from all others."""
+
+    def run(self, sink: GrowingSink, stop: threading.Event) -> None:
+        """As `Source.run`."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class KindEntry:
     """What a source must know of a kind.
@@ -52,11 +73,13 @@ class KindEntry:
         key_kind: The kind in keys (see `records.SourceKey`).
         is_namespaced: Whether its objects live in a namespace.
         is_ordered_by_age: Whether age decides between its objects, so that each needs a creation time.
+        versions: API versions that are read, the best first; their specifications are the same.
     """
 
     key_kind: str
     is_namespaced: bool = True
     is_ordered_by_age: bool = False
+    versions: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

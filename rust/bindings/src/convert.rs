@@ -1,22 +1,32 @@
 //! Python's rows to the core's values and back.
 
+use std::sync::Arc;
+
 use navarch_model::{ConfigKey, Diagnostic, Kind};
 use navarch_serve::ProxyRejection;
 use navarch_snapshot::{Batch, Change};
 
-/// `(kind, namespace, name, payload)`.
-pub(crate) type ChangeRow = (String, String, String, Option<Vec<u8>>);
+/// `(kind, namespace, name, payload, cluster)`; a cluster of "" is the mesh's own.
+pub(crate) type ChangeRow = (String, String, String, Option<Vec<u8>>, String);
 /// `(kind, namespace, name, code, severity, field_path, message)`.
 pub(crate) type DiagnosticRow = (String, String, String, String, String, String, String);
 
-/// A batch from rows; kinds that the core does not read are left out.
-pub(crate) fn batch_from_rows(rows: Vec<ChangeRow>) -> Batch {
-    rows.into_iter()
-        .filter_map(|(kind, namespace, name, payload)| {
-            let key = ConfigKey::new(Kind::from_name(&kind)?, &namespace, &name);
-            Some(Change { key, payload })
-        })
-        .collect()
+/// A batch from rows, and what is of remote clusters apart; kinds that the core does not read are left out.
+pub(crate) fn batch_from_rows(rows: Vec<ChangeRow>) -> (Batch, Vec<(Arc<str>, Change)>) {
+    let (mut own, mut remote) = (Vec::new(), Vec::new());
+    for (kind, namespace, name, payload, cluster) in rows {
+        let Some(kind) = Kind::from_name(&kind) else {
+            continue;
+        };
+        let key = ConfigKey::new(kind, &namespace, &name);
+        let change = Change { key, payload };
+        if cluster.is_empty() {
+            own.push(change);
+        } else {
+            remote.push((cluster.into(), change));
+        }
+    }
+    (own, remote)
 }
 
 /// A row, without an object, from what a proxy rejected.

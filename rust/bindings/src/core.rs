@@ -23,7 +23,7 @@ use crate::convert::{
     ChangeRow, DiagnosticRow, batch_from_rows, row_from_rejection, rows_from_diagnostics,
 };
 use crate::error::Failure;
-use crate::{secure, simulation};
+use crate::{secure, simulation, status};
 
 /// I/O threads of the server; pushing and building have a thread of their own.
 const N_SERVER_THREADS: usize = 2;
@@ -99,10 +99,10 @@ impl Core {
         let age = Duration::try_from_secs_f64(age_seconds).unwrap_or_default();
         let told_at = now.checked_sub(age).unwrap_or(now);
         Ok(cross(py, || {
-            let batch = batch_from_rows(changes);
+            let (own, remote) = batch_from_rows(changes);
             // Secrets first: a listener that names one must find it.
-            self.secrets.apply(&batch);
-            let (is_changed, diagnostics) = self.epochs.apply(batch);
+            self.secrets.apply(&own);
+            let (is_changed, diagnostics) = self.epochs.apply_clusters(own, remote);
             if is_changed && let Some(server) = &*self.server() {
                 server.pusher.notify(told_at);
             }
@@ -279,6 +279,20 @@ impl Core {
             rows.extend(self.fleet.rejections().into_iter().map(row_from_rejection));
             Ok(rows)
         })?)
+    }
+
+    /// Return the statuses of objects of Gateway API and of Ingresses as a JSON list, and the epoch that they are of;
+    /// of the epoch that is named already, None.
+    fn statuses<'py>(
+        &self,
+        py: Python<'py>,
+        known_epoch: u64,
+    ) -> Result<Option<(u64, Bound<'py, PyBytes>)>, PyErr> {
+        let made = cross(py, || {
+            let (epoch, statuses) = self.epochs.statuses();
+            Ok((epoch != known_epoch).then(|| (epoch, status::to_json(&statuses))))
+        })?;
+        Ok(made.map(|(epoch, text)| (epoch, PyBytes::new(py, text.as_bytes()))))
     }
 
     /// Return what each connected proxy has acknowledged or rejected, as a JSON list.

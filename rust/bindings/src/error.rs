@@ -82,6 +82,8 @@ pub(crate) enum Failure {
     Running,
     #[error("no proxy with the id `{0}` is connected; /debug/syncz lists those that are")]
     UnknownProxy(String),
+    #[error("the answer is neither a list nor events of a watch: {0}")]
+    Wire(#[source] serde_json::Error),
     #[error("the core panicked, which is a bug of navarch, please report it: {0}")]
     Panic(String),
 }
@@ -106,9 +108,11 @@ impl From<Failure> for PyErr {
             }
             Failure::Authority(_) | Failure::RootKey(_) => AuthorityError::new_err(text),
             Failure::UnknownProxy(_) => UnknownProxyError::new_err(text),
-            Failure::Options(_) | Failure::Running | Failure::NotRunning | Failure::Panic(_) => {
-                CoreError::new_err(text)
-            }
+            Failure::Options(_)
+            | Failure::Running
+            | Failure::NotRunning
+            | Failure::Wire(_)
+            | Failure::Panic(_) => CoreError::new_err(text),
         }
     }
 }

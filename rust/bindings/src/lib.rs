@@ -12,6 +12,8 @@ mod core;
 mod error;
 mod secure;
 mod simulation;
+mod status;
+mod wire;
 
 /// The module's contents, as `_core.pyi` describes them.
 #[pyo3::pymodule(name = "_core")]
@@ -29,4 +31,6 @@ mod extension {
         AuthorityError, BindError, BootstrapError, CoreError, NodeError, RequestError,
         UnknownProxyError,
     };
+    #[pymodule_export]
+    use super::wire::{read_list_page, read_watch_lines};
 }

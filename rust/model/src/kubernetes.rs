@@ -1,11 +1,11 @@
 //! Kubernetes' own objects, as the API server sends them, cut to the fields that the mesh reads.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::metadata::{Labels, Metadata, null_as_default};
 
 /// v1 Namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct KubernetesNamespace {
     /// Name, labels, annotations.
@@ -13,7 +13,7 @@ pub struct KubernetesNamespace {
 }
 
 /// v1 Node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct KubernetesNode {
     /// Name and labels; the labels tell region, zone and subzone.
@@ -23,7 +23,7 @@ pub struct KubernetesNode {
 }
 
 /// Status of a Node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeStatus {
     /// All addresses, of every type.
@@ -32,7 +32,7 @@ pub struct NodeStatus {
 }
 
 /// One address of a Node.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct NodeAddress {
     /// `ExternalIP`, `InternalIP`, `Hostname`, …
@@ -43,7 +43,7 @@ pub struct NodeAddress {
 }
 
 /// v1 Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct KubernetesPod {
     /// Name, namespace, labels, annotations.
@@ -55,7 +55,7 @@ pub struct KubernetesPod {
 }
 
 /// Metadata of a Pod, with its owners.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodMetadata {
     /// What all objects have.
@@ -70,7 +70,7 @@ pub struct PodMetadata {
 }
 
 /// A controller that owns a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct OwnerReference {
     /// Such as `ReplicaSet`.
@@ -83,7 +83,7 @@ pub struct OwnerReference {
 }
 
 /// Specification of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
     /// The Node it runs on.
@@ -107,7 +107,7 @@ pub struct PodSpec {
 }
 
 /// A container's ports.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Container {
     /// All declared ports.
@@ -116,7 +116,7 @@ pub struct Container {
 }
 
 /// A declared container port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
     /// May be "".
@@ -130,7 +130,7 @@ pub struct ContainerPort {
 }
 
 /// Status of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
@@ -148,7 +148,7 @@ pub struct PodStatus {
 }
 
 /// One address of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PodIp {
     /// The address.
@@ -156,7 +156,7 @@ pub struct PodIp {
 }
 
 /// One condition of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PodCondition {
     /// Such as `Ready`.
@@ -167,7 +167,7 @@ pub struct PodCondition {
 }
 
 /// v1 Service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct KubernetesService {
     /// Name, namespace, labels, annotations, creation time.
@@ -179,7 +179,7 @@ pub struct KubernetesService {
 }
 
 /// Specification of a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubernetesServiceSpec {
     /// `ClusterIP` when "".
@@ -218,7 +218,7 @@ pub struct KubernetesServiceSpec {
 }
 
 /// A number or a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum TargetPort {
     /// A port number.
@@ -228,7 +228,7 @@ pub enum TargetPort {
 }
 
 /// A port of a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubernetesServicePort {
     /// "" where the Service has one port.
@@ -249,7 +249,7 @@ pub struct KubernetesServicePort {
 }
 
 /// Status of a Service.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct KubernetesServiceStatus {
     /// Addresses of a load balancer.
@@ -257,7 +257,7 @@ pub struct KubernetesServiceStatus {
 }
 
 /// Addresses of a load balancer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct LoadBalancerStatus {
     /// Each with an address or a name.
@@ -266,7 +266,7 @@ pub struct LoadBalancerStatus {
 }
 
 /// One address of a load balancer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct LoadBalancerIngress {
     /// An address, or "".
@@ -278,7 +278,7 @@ pub struct LoadBalancerIngress {
 }
 
 /// discovery.k8s.io/v1 EndpointSlice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct EndpointSlice {
     /// The label `kubernetes.io/service-name` tells the Service.
@@ -294,7 +294,7 @@ pub struct EndpointSlice {
 }
 
 /// One endpoint of a slice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SliceEndpoint {
     /// Addresses of the same endpoint.
@@ -317,7 +317,7 @@ pub struct SliceEndpoint {
 }
 
 /// Readiness of an endpoint; `None` is unknown.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct SliceConditions {
     /// Unknown counts as ready.
@@ -329,7 +329,7 @@ pub struct SliceConditions {
 }
 
 /// The object behind an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct TargetRef {
     /// `Pod`, usually.
@@ -344,7 +344,7 @@ pub struct TargetRef {
 }
 
 /// A port of a slice.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SlicePort {
     /// The Service port's name.

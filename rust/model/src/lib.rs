@@ -27,6 +27,7 @@ mod service_entry;
 mod shared;
 mod sidecar;
 mod virtual_service;
+mod wire;
 
 pub use credential::{ConfigMapFacts, SecretFacts};
 pub use decode::{Object, decode_object};
@@ -50,3 +51,4 @@ pub use service_entry::*;
 pub use shared::{Shared, StableHasher, hash128};
 pub use sidecar::*;
 pub use virtual_service::*;
+pub use wire::{WireEvent, WirePage, read_page, read_watch};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Labels or annotations, in key order.
 pub type Labels = BTreeMap<String, String>;
@@ -15,7 +15,7 @@ pub fn is_selected(selector: &Labels, labels: &Labels) -> bool {
 }
 
 /// The part of an object's metadata that the mesh reads.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Metadata {
     /// Unique within kind and namespace.
@@ -29,7 +29,7 @@ pub struct Metadata {
     #[serde(deserialize_with = "null_as_default")]
     pub annotations: Labels,
     /// Seconds since 1970, UTC; `None` counts as oldest.
-    #[serde(deserialize_with = "rfc3339_seconds")]
+    #[serde(deserialize_with = "rfc3339_seconds", serialize_with = "write_rfc3339")]
     pub creation_timestamp: Option<i64>,
 }
 
@@ -56,6 +56,34 @@ where
 fn rfc3339_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.as_deref().and_then(parse_rfc3339))
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn write_rfc3339<S: Serializer>(seconds: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds.map(to_rfc3339).serialize(serializer)
+}
+
+/// `2023-11-14T22:13:20Z` of seconds since 1970.
+fn to_rfc3339(seconds: i64) -> String {
+    let (year, month, day) = civil_from_days(seconds.div_euclid(86400));
+    let of_day = seconds.rem_euclid(86400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The date of a day since 1970-01-01 (same source as [`days_from_civil`]).
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
 }
 
 /// Seconds since 1970 of `2023-11-14T22:13:20Z` (with an offset or a fraction, too).
@@ -91,7 +119,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_rfc3339;
+    use super::{parse_rfc3339, to_rfc3339};
 
     #[test]
     fn creation_times_are_seconds_since_1970() {
@@ -102,5 +130,9 @@ mod tests {
             Some(1_700_000_000)
         );
         assert_eq!(parse_rfc3339("yesterday"), None);
+        for seconds in (-100_000_i64..3_000_000_000).step_by(1_234_567) {
+            assert_eq!(parse_rfc3339(&to_rfc3339(seconds)), Some(seconds));
+        }
+        assert_eq!(to_rfc3339(1_709_164_800), "2024-02-29T00:00:00Z");
     }
 }

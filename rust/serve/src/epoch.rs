@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use navarch_encode::{GroupResources, ResourceCache, ResourceSnapshot, assemble_own};
 use navarch_model::{ConfigKey, Diagnostic, Proxy, Shared};
-use navarch_snapshot::{Batch, ChangeSet, MeshOptions, MeshSnapshot, MeshStore};
+use navarch_snapshot::{
+    Batch, Change, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ObjectStatus,
+};
 
 use crate::built::Built;
 use crate::push::{Push, ResourceSource, Touched, Trigger};
@@ -45,9 +47,18 @@ impl MeshEpochs {
 
     /// Apply a batch; whether anything changed, and what in the batch could not be decoded.
     pub fn apply(&self, batch: Batch) -> (bool, Vec<Diagnostic>) {
+        self.apply_clusters(batch, Vec::new())
+    }
+
+    /// As [`Self::apply`], with changes of objects of remote clusters, by the cluster's name.
+    pub fn apply_clusters(
+        &self,
+        batch: Batch,
+        remote: Vec<(Arc<str>, Change)>,
+    ) -> (bool, Vec<Diagnostic>) {
         let keys: BTreeSet<ConfigKey> = batch.iter().map(|change| change.key.clone()).collect();
         let mut applied = lock(&self.applied);
-        let changes = applied.store.apply(batch);
+        let changes = applied.store.apply_clusters(batch, remote);
         let is_changed = !changes.is_empty();
         applied.unpushed.merge(changes);
         let diagnostics = applied.store.undecodable();
@@ -92,6 +103,13 @@ impl MeshEpochs {
             all.insert(told.clone());
         });
         all.into_iter().collect()
+    }
+
+    /// The statuses of objects of Gateway API and of Ingresses, and the epoch that they are of.
+    pub fn statuses(&self) -> (u64, Vec<ObjectStatus>) {
+        let applied = lock(&self.applied);
+        let epoch = applied.store.snapshot().epoch;
+        (epoch, applied.store.statuses().to_vec())
     }
 
     /// How many node groups are served.

@@ -103,6 +103,7 @@ pub struct MeshSnapshot {
     /// The networks that the mesh is told of.
     pub networks: Shared<MeshNetworks>,
     pub(crate) services: Arc<ServiceIndex>,
+    pub(crate) remote_gateways: Arc<Vec<(Arc<str>, Shared<Service>)>>,
     pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Shared<ServiceEndpoints>>>,
     pub(crate) addresses: Arc<BTreeMap<Arc<str>, AddressOwner>>,
     /// Services by the address of an endpoint of theirs that no selector explains.
@@ -124,6 +125,11 @@ impl MeshSnapshot {
         let named = gateways.filter_map(|gateway| gateway.registry_service_name.as_deref());
         let named = named.flat_map(|host| self.services_of_host(host));
         self.services.with_network.iter().chain(named)
+    }
+
+    /// Services of remote clusters that lead into a network, by their label, with the cluster's name.
+    pub fn remote_gateways(&self) -> &[(Arc<str>, Shared<Service>)] {
+        &self.remote_gateways
     }
 
     /// The services of one host, oldest first.

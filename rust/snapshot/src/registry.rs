@@ -49,6 +49,8 @@ pub(crate) struct Registry {
     pub(crate) slices_of_service: BTreeMap<Name, BTreeSet<Arc<str>>>,
     pub(crate) service_entries: ByName<ServiceEntry>,
     pub(crate) workload_entries: ByName<WorkloadEntry>,
+    /// The platforms of remote clusters, by the cluster's name; these have none themselves.
+    pub(crate) remotes: BTreeMap<Arc<str>, Self>,
 }
 
 impl Registry {
@@ -111,9 +113,15 @@ impl Registry {
             .into()
     }
 
-    /// The Pod that has an address, host-network Pods aside.
+    /// The Pod of this cluster that has an address, host-network Pods aside.
     pub(crate) fn pod_by_address(&self, address: &str) -> Option<&IndexedPod> {
         self.pods.get(self.pods_by_address.get(address)?)
+    }
+
+    /// The Pod of any cluster that has an address; where networks use an address twice, this cluster's.
+    pub(crate) fn pod_anywhere(&self, address: &str) -> Option<&IndexedPod> {
+        self.clusters()
+            .find_map(|cluster| cluster.pod_by_address(address))
     }
 }
 

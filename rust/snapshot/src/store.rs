@@ -4,22 +4,21 @@ mod difference;
 mod dirty;
 mod index;
 mod made_rule;
+mod platform;
 mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    ConfigKey, Diagnostic, Kind, KubernetesPod, MeshConfig, Object, ServiceEndpoints, Shared,
-    decode_object,
+    ConfigKey, Diagnostic, Kind, MeshConfig, Object, ServiceEndpoints, Shared, decode_object,
 };
 
 use crate::analysis::Analysis;
 use crate::gateway_api::{GatewayApiObjects, ObjectStatus};
 use crate::ingress::IngressObjects;
 use crate::mesh::{MeshOptions, MeshSnapshot, RuleIndex, ServiceIndex};
-use crate::registry::kubernetes::service_of_slice;
-use crate::registry::{IndexedPod, Registry};
+use crate::registry::Registry;
 use crate::{Batch, Change, ChangeSet, ServiceKey};
 
 pub(crate) use difference::differing;
@@ -67,6 +66,7 @@ impl MeshStore {
             cluster_id: options.cluster_id.clone(),
             networks: Shared::default(),
             services: Arc::new(ServiceIndex::default()),
+            remote_gateways: Arc::default(),
             endpoints: Arc::default(),
             addresses: Arc::default(),
             services_by_address: Arc::default(),
@@ -96,9 +96,17 @@ impl MeshStore {
     ///
     /// An object that can't be decoded keeps its last valid value; the rest of the batch is applied.
     pub fn apply(&mut self, batch: Batch) -> ChangeSet {
+        self.apply_clusters(batch, Vec::new())
+    }
+
+    /// As [`Self::apply`], with changes of objects of remote clusters, by the cluster's name.
+    pub fn apply_clusters(&mut self, batch: Batch, remote: Vec<(Arc<str>, Change)>) -> ChangeSet {
         let mut dirty = Dirty::default();
         for change in batch {
             self.apply_one(change, &mut dirty);
+        }
+        for (cluster, change) in remote {
+            self.apply_remote(&cluster, change, &mut dirty);
         }
         let changes = self.refresh(&dirty);
         changes.unwrap_or_default()
@@ -151,17 +159,10 @@ impl MeshStore {
         let is_changed = match key.kind {
             Kind::ServiceAccount => false,
             Kind::MeshConfig | Kind::MeshNetworks => self.put_settings(key.kind, object),
-            Kind::Namespace => put!(self.registry.namespaces, Namespace),
-            Kind::Node => put!(self.registry.nodes, Node),
-            Kind::Pod => {
-                let value = match object {
-                    Some(Object::Pod(value)) => Some(value),
-                    _ => None,
-                };
-                return self.put_pod(key, name, value, dirty);
+            Kind::Namespace | Kind::Node | Kind::Pod | Kind::Service | Kind::EndpointSlice => {
+                let root = self.mesh_config.root_namespace.clone();
+                return self.registry.put(key, object, &root, dirty);
             }
-            Kind::Service => put!(self.registry.services, Service),
-            Kind::EndpointSlice => return self.put_slice(key, object, dirty),
             Kind::ServiceEntry => put!(self.registry.service_entries, ServiceEntry),
             Kind::WorkloadEntry => put!(self.registry.workload_entries, WorkloadEntry),
             Kind::Secret => put!(self.gateway_api.secrets, Secret),
@@ -208,82 +209,6 @@ impl MeshStore {
         before != self.mesh_config
     }
 
-    fn put_pod(
-        &mut self,
-        key: &ConfigKey,
-        name: Name,
-        pod: Option<KubernetesPod>,
-        dirty: &mut Dirty,
-    ) {
-        let pod = pod.map(Shared::new);
-        let registry = &mut self.registry;
-        let old = registry.pods.get(&name).map(|indexed| indexed.pod.clone());
-        if old == pod {
-            return;
-        }
-        for ip in old.iter().flat_map(|pod| addresses_of(pod)) {
-            if registry.pods_by_address.get(&ip) == Some(&name) {
-                registry.pods_by_address.remove(&ip);
-            }
-            dirty.addresses.insert(ip);
-        }
-        match pod {
-            None => {
-                registry.pods.remove(&name);
-            }
-            Some(pod) => {
-                for ip in addresses_of(&pod) {
-                    registry.pods_by_address.insert(ip.clone(), name.clone());
-                    dirty.addresses.insert(ip);
-                }
-                let root = &self.mesh_config.root_namespace;
-                let workload = registry.workload_of_pod(&pod, root);
-                registry
-                    .pods
-                    .insert(name.clone(), IndexedPod { pod, workload });
-            }
-        }
-        dirty.add_object(key);
-        dirty.pods.insert(name);
-    }
-
-    fn put_slice(&mut self, key: &ConfigKey, object: Option<Object>, dirty: &mut Dirty) {
-        let name: Name = (key.namespace.clone(), key.name.clone());
-        let registry = &mut self.registry;
-        let slice = match object {
-            Some(Object::EndpointSlice(slice)) => Some(Shared::new(slice)),
-            _ => None,
-        };
-        let old = registry.slices.get(&name).cloned();
-        if old == slice {
-            return;
-        }
-        let service_of = |slice: &Shared<_>| {
-            service_of_slice(slice).map(|service| (name.0.clone(), Arc::from(service)))
-        };
-        let (old_service, new_service) = (
-            old.as_ref().and_then(&service_of),
-            slice.as_ref().and_then(&service_of),
-        );
-        if let Some(service) = &old_service
-            && let Some(slices) = registry.slices_of_service.get_mut(service)
-        {
-            slices.remove(&name.1);
-        }
-        if let Some(service) = &new_service {
-            registry
-                .slices_of_service
-                .entry(service.clone())
-                .or_default()
-                .insert(name.1.clone());
-        }
-        replace(&mut registry.slices, name, slice);
-        dirty.add_object(key);
-        dirty
-            .kubernetes_services
-            .extend(old_service.into_iter().chain(new_service));
-    }
-
     /// Rebuild what is dirty and publish it; `None` when nothing is.
     fn refresh(&mut self, dirty: &Dirty) -> Option<ChangeSet> {
         if dirty.is_empty() {
@@ -327,7 +252,7 @@ impl MeshStore {
         dirty.has_rules() || (dirty.has_rule_inputs() && self.has_made_rules())
     }
 
-    /// Pods' workloads anew, after what they inherit from the mesh, namespaces and Nodes changed.
+    /// Workloads anew, after what they inherit from the mesh, namespaces and Nodes changed.
     fn refresh_workloads(&mut self) {
         let mesh = &self.mesh_config;
         self.registry.trust_domain = mesh.trust_domain.as_str().into();
@@ -336,42 +261,8 @@ impl MeshStore {
             .clone_from(&mesh.discovery_selectors);
         let visibility = mesh.service_entry_visibility.as_ref();
         self.registry.entry_visibility = visibility.filter(|v| v.apply_to_sidecars).cloned();
-        let root = &mesh.root_namespace;
-        let workloads: Vec<_> = self
-            .registry
-            .pods
-            .iter()
-            .map(|(name, indexed)| {
-                (
-                    name.clone(),
-                    self.registry.workload_of_pod(&indexed.pod, root),
-                )
-            })
-            .collect();
-        for (name, workload) in workloads {
-            if let Some(indexed) = self.registry.pods.get_mut(&name) {
-                indexed.workload = workload;
-            }
-        }
+        self.refresh_all_workloads();
     }
-}
-
-/// The addresses at which a Pod is alone: those of the host network are the Node's.
-fn addresses_of(pod: &KubernetesPod) -> Vec<Arc<str>> {
-    let is_gone = matches!(pod.status.phase.as_str(), "Succeeded" | "Failed");
-    if pod.spec.host_network || is_gone {
-        return Vec::new();
-    }
-    let mut addresses: Vec<Arc<str>> = pod
-        .status
-        .pod_ips
-        .iter()
-        .map(|ip| ip.ip.as_str().into())
-        .collect();
-    if addresses.is_empty() && !pod.status.pod_ip.is_empty() {
-        addresses.push(pod.status.pod_ip.as_str().into());
-    }
-    addresses
 }
 
 /// Put or remove; whether the value is another than before.

@@ -23,6 +23,7 @@ pub(super) fn of(dirty: &Dirty, old: &MeshSnapshot, next: &MeshSnapshot) -> Conf
         let mut versions = versions.flat_map(|key| [old.find_service(key), next.find_service(key)]);
         // Gateways between networks shape the endpoints of all services.
         changes.is_whole |= old.services.has_node_preference != next.services.has_node_preference
+            || old.remote_gateways != next.remote_gateways
             || versions.any(|service| service.is_some_and(|s| is_network_gateway(s, next)));
     }
     if !Arc::ptr_eq(&old.rules, &next.rules) {

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    Alias, Endpoint, Hostname, Registry as RegistryKind, Resolution, Service, ServiceEndpoints,
-    ServiceEntry, Shared, TrafficDistribution,
+    Alias, Endpoint, Hostname, KubernetesService, Registry as RegistryKind, Resolution, Service,
+    ServiceEndpoints, ServiceEntry, Shared, TrafficDistribution,
 };
 
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
 use crate::mutual_tls::PeerAuthenticationIndex;
 use crate::registry::service_entry::convert_service_entry;
-use crate::registry::sort_endpoints;
-use crate::registry::{LABEL_NETWORK, auto_allocate};
+use crate::registry::{LABEL_NETWORK, auto_allocate, sort_endpoints};
 use crate::sidecar::SidecarIndex;
 use crate::virtual_service::{MergeOptions, merge_virtual_services};
 use crate::{ChangeSet, ServiceKey};
@@ -35,8 +34,8 @@ impl MeshStore {
     pub(super) fn refresh_services(&mut self, dirty: &Dirty, next: &mut MeshSnapshot) {
         let names: Vec<Name> = if dirty.is_everything() {
             self.registry
-                .services
-                .keys()
+                .clusters()
+                .flat_map(|cluster| cluster.services.keys())
                 .chain(self.converted.kubernetes.keys())
                 .cloned()
                 .collect()
@@ -45,10 +44,16 @@ impl MeshStore {
         };
         let root = &self.mesh_config.root_namespace;
         for name in names {
-            let service = self.registry.services.get(&name);
-            match service.filter(|_| self.registry.is_discovered(&name.0, root)) {
+            // A Service of several clusters is this one's, of remote clusters that of the first by name.
+            let mut clusters = self.registry.clusters();
+            let service = clusters.find_map(|cluster| {
+                let service = cluster.services.get(&name)?;
+                cluster
+                    .is_discovered(&name.0, root)
+                    .then(|| cluster.convert_kubernetes_service(service))
+            });
+            match service {
                 Some(service) => {
-                    let service = self.registry.convert_kubernetes_service(service);
                     self.converted.kubernetes.insert(name, Shared::new(service));
                 }
                 None => {
@@ -60,6 +65,23 @@ impl MeshStore {
             self.refresh_entries();
         }
         next.services = Arc::new(self.index_services());
+        next.remote_gateways = Arc::new(self.collect_remote_gateways());
+    }
+
+    fn collect_remote_gateways(&self) -> Vec<(Arc<str>, Shared<Service>)> {
+        let is_gateway = |service: &KubernetesService| {
+            let network = service.metadata.labels.get(LABEL_NETWORK);
+            network.is_some_and(|network| !network.is_empty())
+        };
+        let remotes = self.registry.remotes.iter();
+        let gateways = remotes.flat_map(|(cluster, registry)| {
+            let services = registry.services.values().filter(|s| is_gateway(s));
+            services.map(|service| {
+                let service = registry.convert_kubernetes_service(service);
+                (cluster.clone(), Shared::new(service))
+            })
+        });
+        gateways.collect()
     }
 
     fn refresh_entries(&mut self) {
@@ -188,8 +210,8 @@ impl MeshStore {
         let registry = &self.registry;
         let mut keys: BTreeSet<ServiceKey> = if dirty.is_everything() {
             registry
-                .services
-                .keys()
+                .clusters()
+                .flat_map(|cluster| cluster.services.keys())
                 .map(|name| kubernetes_key(registry, name))
                 .collect()
         } else {
@@ -204,14 +226,15 @@ impl MeshStore {
             keys.extend(self.converted.entries_of_host.keys().cloned());
             keys.extend(
                 registry
-                    .services
-                    .keys()
+                    .clusters()
+                    .flat_map(|cluster| cluster.services.keys())
                     .map(|name| kubernetes_key(registry, name)),
             );
         }
         if !dirty.pods.is_empty() {
             let namespaces: BTreeSet<&Arc<str>> = dirty.pods.iter().map(|name| &name.0).collect();
-            for ((namespace, _), slice) in &registry.slices {
+            let slices = registry.clusters().flat_map(|cluster| &cluster.slices);
+            for ((namespace, _), slice) in slices {
                 let is_stale = namespaces.contains(namespace)
                     && slice
                         .endpoints
@@ -248,13 +271,15 @@ impl MeshStore {
         let registry = &self.registry;
         let root = &self.mesh_config.root_namespace;
         let suffix = format!(".{}.svc.{}", key.namespace, registry.options.domain_suffix);
-        let mut endpoints = key
-            .hostname
-            .as_str()
-            .strip_suffix(suffix.as_str())
-            .and_then(|name| registry.services.get(&(key.namespace.clone(), name.into())))
-            .map(|service| registry.kubernetes_endpoints(service, root))
-            .unwrap_or_default();
+        let mut endpoints = Vec::new();
+        if let Some(name) = key.hostname.as_str().strip_suffix(suffix.as_str()) {
+            let name: Name = (key.namespace.clone(), name.into());
+            for cluster in registry.clusters() {
+                if let Some(service) = cluster.services.get(&name) {
+                    endpoints.extend(cluster.kubernetes_endpoints(service, root));
+                }
+            }
+        }
         for name in self
             .converted
             .entries_of_host
@@ -280,7 +305,11 @@ impl MeshStore {
         let stale: BTreeSet<Arc<str>> = if dirty.is_everything() {
             addresses
                 .keys()
-                .chain(self.registry.pods_by_address.keys())
+                .chain(
+                    self.registry
+                        .clusters()
+                        .flat_map(|cluster| cluster.pods_by_address.keys()),
+                )
                 .cloned()
                 .collect()
         } else {
@@ -289,7 +318,7 @@ impl MeshStore {
         for address in stale {
             let owner = self
                 .registry
-                .pod_by_address(&address)
+                .pod_anywhere(&address)
                 .map(|indexed| AddressOwner {
                     workload: indexed.workload.clone(),
                     labels: Shared::new(indexed.pod.metadata.common.labels.clone()),

@@ -39,7 +39,7 @@ pub struct NetworkGateways {
 
 impl NetworkGateways {
     /// The gateways that `MeshNetworks` gives by address, and those that Services are: by their network label, or
-    /// by name in `MeshNetworks`. Services stand in the mesh's own cluster, addresses in none.
+    /// by name in `MeshNetworks`. Services stand in their cluster, addresses in none.
     pub fn of(mesh: &MeshSnapshot) -> Shared<Self> {
         let mut gateways: Vec<NetworkGateway> = Vec::new();
         for (network, gateway) in configured(mesh) {
@@ -53,13 +53,16 @@ impl NetworkGateways {
                 port: gateway.port,
             });
         }
-        for service in mesh.network_gateway_services() {
+        let own = mesh.network_gateway_services();
+        let own = own.map(|service| (&mesh.cluster_id, service));
+        let remote = mesh.remote_gateways().iter().map(|(id, s)| (id, s));
+        for (cluster_id, service) in own.chain(remote) {
             for (network, port) in doors_of(mesh, service) {
                 let port = service.node_ports.get(&port).copied().unwrap_or(port);
                 for address in &service.external_addresses {
                     gateways.push(NetworkGateway {
                         network: network.into(),
-                        cluster_id: mesh.cluster_id.clone(),
+                        cluster_id: cluster_id.clone(),
                         address: address.clone(),
                         port,
                     });

@@ -1,0 +1,134 @@
+"""The chosen platforms as sources and writers, with their figures: settings in, workers out; no logic of its own."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from navarch import core, settings
+from navarch.ingest import reader
+from navarch.ops import metrics
+from navarch.runtime import mailbox
+from navarch.sources.file import source
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from navarch import records
+    from navarch.sources import base
+    from navarch.sources.kubernetes import cluster, lease, remote, reviews
+
+_MAX_STATUSES: Final = 100_000
+_Labels = tuple[tuple[str, str], ...]
+
+
+class Platforms:
+    """What is read; `sources`, `growing` and `writers` are to be run."""
+
+    def __init__(self, told: settings.Settings) -> None:
+        self.sources: list[base.Source] = []
+        self.growing: list[base.GrowingSource] = []
+        self._remote: remote.RemoteClusters | None = None
+        self.cluster: cluster.Cluster | None = None
+        self.reviewer: reviews.KubernetesReviewer | None = None
+        self._lease: lease.Lease | None = None
+        self.writers: list[tuple[str, Callable[[threading.Event], None]]] = []
+        self.statuses: mailbox.Mailbox[records.SourceKey, dict[str, Any]] = mailbox.Mailbox(
+            _MAX_STATUSES
+        )
+        catalog = reader.catalog()
+        if settings.FILE in told.platforms:
+            self.sources.append(source.FileSource(told.config_dirs, catalog))
+        if settings.KUBERNETES in told.platforms:
+            self._add_kubernetes(told, catalog)
+
+    def _add_kubernetes(self, told: settings.Settings, catalog: base.Catalog) -> None:
+        # The official client takes a second and 35 MB that commands and meshes of files need not spend.
+        from navarch.sources.kubernetes import (  # noqa: PLC0415
+            client,
+            cluster,
+            lease,
+            remote,
+            reviews,
+            scan,
+            status,
+        )
+
+        scanner = scan.Scanner(core.read_watch_lines, core.read_list_page)
+        access = client.Access(told.kubeconfig, told.context)
+        made = cluster.Cluster(told.cluster_id, access, scanner, revision=told.revision)
+        made.add_readers(cluster.select_kinds(catalog, is_remote=False))
+        kinds = cluster.select_kinds(catalog, is_remote=True)
+        self._remote = remote.RemoteClusters(
+            made, told.system_namespace, kinds, told.remote_sync_seconds
+        )
+        self.cluster = made
+        self.reviewer = reviews.KubernetesReviewer(made.api)
+        self.sources += made.readers
+        self.growing.append(self._remote)
+        hold = lease.Lease(
+            made.api, told.system_namespace, f"navarch-writer-{told.revision}", _identity()
+        )
+        self._lease = hold
+        wanted = {
+            kind.key_kind: kind.wanted for kind in cluster.select_kinds(catalog, is_remote=False)
+        }
+        writer = status.StatusWriter(made.place, wanted, hold, self.statuses)
+        self.writers += [("lease", hold.run), ("status", writer.run)]
+
+    def add_roots(self, find_roots: Callable[[], str]) -> None:
+        """Keep the mesh's roots in each namespace of the cluster, if there is one."""
+        if self.cluster is not None and self._lease is not None:
+            from navarch.sources.kubernetes import roots  # noqa: PLC0415  as above
+
+            made = roots.RootCertificates(self.cluster.place, self._lease, find_roots)
+            self.writers += made.workers()
+
+    def clusters(self) -> list[cluster.Cluster]:
+        """Return all clusters that are read now."""
+        own = [self.cluster] if self.cluster else []
+        return own + (self._remote.clusters() if self._remote else [])
+
+    def notes(self) -> list[str]:
+        """Return what is not read just now, and why."""
+        return [note for each in self.clusters() for note in each.health.notes()]
+
+    def figures(self) -> list[metrics.Metric]:
+        """Return the figures of each cluster and kind."""
+        lists: dict[_Labels, float] = {}
+        events: dict[_Labels, float] = {}
+        ages: dict[_Labels, float] = {}
+        lags: dict[_Labels, float] = {}
+        for each in self.clusters():
+            for kind, figures, age in each.health.all_figures():
+                labels = (("cluster", each.name), ("kind", kind))
+                lists[labels] = figures.n_lists
+                events[labels] = figures.n_events
+                ages[labels] = age
+                lags[labels] = figures.lag_seconds
+        if not lists:
+            return []
+        prefix = "navarch_kubernetes"
+        return [
+            metrics.Metric(f"{prefix}_lists_total", "counter", "Full lists read.", lists),
+            metrics.Metric(f"{prefix}_events_total", "counter", "Batches of events read.", events),
+            metrics.Metric(
+                f"{prefix}_last_event_age_seconds",
+                "gauge",
+                "Age of the last event or bookmark, -1 before the first.",
+                ages,
+            ),
+            metrics.Metric(
+                f"{prefix}_reader_lag_seconds",
+                "gauge",
+                "How long the last events were held up by ingest.",
+                lags,
+            ),
+        ]
+
+
+def _identity() -> str:
+    """Return a name of this process among the replicas: that of its Pod, and something of its own."""
+    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
