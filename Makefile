@@ -43,6 +43,9 @@ build: $(BUILT) ## build the wheel and install it into the environment (PROFILE=
 
 $(BUILT): $(READY) $(SOURCES)
 	rm -rf $(DIST) $(VENV)/.built-*
+	cargo build --quiet --locked --profile $(PROFILE) -p navarch-agent
+	install -D -m 755 $(or $(CARGO_TARGET_DIR),target)/$(PROFILE:dev=debug)/navarch-agent \
+		rust/agent/wheel/scripts/navarch-agent
 	$(BIN)/maturin build --quiet --locked --profile $(PROFILE) --interpreter $(BIN)/python --out $(DIST)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index \
 		$(DIST)/navarch-*.whl

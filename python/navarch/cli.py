@@ -20,6 +20,7 @@ from navarch import app, core, errors, offline, records, settings, simulation
 from navarch import inject as injecting
 from navarch.crds import manifests
 from navarch.identity import flags
+from navarch.ops import agent as agent_program
 from navarch.ops import bootstrap
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -445,6 +446,17 @@ def simulate(
     click.echo(text, nl=False)
     if not found.is_delivered:
         sys.exit(1)
+
+
+@navarch_command.command(
+    "agent",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def agent_command(words: tuple[str, ...]) -> None:
+    """Run the agent beside Envoy (navarch-agent), with its flags."""
+    agent_program.become_agent(words)
 
 
 @navarch_command.command("bootstrap")

@@ -27,6 +27,8 @@ EDGES = {
     "simulate": {"envoy", "encode"},
     # The door holds the store and the cache that the server and the offline translation share.
     "bootstrap": set(),
+    # Beside Envoy, a process of its own: it knows nothing of meshes, only of frames, certificates and one process.
+    "agent": {"bootstrap", "envoy", "identity"},
     "bindings": {"model", "snapshot", "encode", "serve", "simulate", "bootstrap", "authority"},
 }
 # Of the outside world; patterns of whole names.
@@ -46,6 +48,11 @@ OUTSIDE = {
         r"|rustls|aws-lc-rs|jsonwebtoken|zeroize"
     ),
     "simulate": r"prost|prost-types|regex|serde|serde_json",
+    "agent": (
+        r"bytes|clap|fastrand|futures-core|hickory-proto|http(-body(-util)?)?|hyper(-util)?|prost|prost-types|rcgen|rustix"
+        r"|rustls-pki-types|serde|serde-saphyr|serde_json|thiserror|tokio(-rustls)?|tonic|tower-service|tracing(-subscriber)?"
+        r"|x509-parser|zeroize"
+    ),
     "bootstrap": r"serde|serde_json|thiserror",
     "bindings": r"pyo3|serde|serde_json|thiserror",
 }
@@ -53,6 +60,7 @@ OUTSIDE = {
 FENCES = {
     "authority": {"pyo3"},
     "encode": {"tokio", "tonic", "hyper", "h2", "pyo3", "rand", "chrono", "time", "log", "tracing"},
+    "agent": {"pyo3", "navarch-translate", "navarch-model", "navarch-serve"},
     "serve": {"pyo3"},
     "simulate": {
         "tokio",

@@ -58,6 +58,8 @@ class Pod:
         zone: Where its node stands.
         nameserver: Whom its proxy asks for names; "" leaves that to the machine.
         role: The label `istio`, by which Ingress finds its gateways.
+        account: The service account that it runs as.
+        has_agent: Whether its proxy has an identity, as the injector marks it for the pod's clients.
         has_redirection: Whether a sidecar gets all traffic; if not, only what is sent to its listeners.
     """
 
@@ -72,12 +74,15 @@ class Pod:
     nameserver: str = ""
     role: str = ""
     has_redirection: bool = True
+    account: str = "default"
+    has_agent: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
         """Return the labels that services and subsets select by."""
         made = {"app": self.app, "version": self.version}
-        return made | ({"istio": self.role} if self.role else {})
+        made |= {"istio": self.role} if self.role else {}
+        return made | ({"security.istio.io/tlsMode": "istio"} if self.has_agent else {})
 
     @property
     def is_redirected(self) -> bool:
@@ -172,7 +177,7 @@ def _service(service: Service) -> dict[str, Any]:
 
 def _pod(pod: Pod) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "serviceAccountName": "default",
+        "serviceAccountName": pod.account,
         "containers": [{"name": "app", "image": "lab"}],
     }
     return {
