@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from navarch import core, errors, platforms, settings
+from navarch import core, errors, home, platforms, settings
 from navarch.feedback import board, reporter
 from navarch.identity import keeper, reviews
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
@@ -43,11 +43,14 @@ class App:
     ) -> None:
         self._told = told
         self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
+        self._platforms = platforms.Platforms(told)
+        cluster = self._platforms.cluster
+        # Before the keeper: it reads the directory that the authority's Secret fills.
+        self._home = home.Home(cluster.api, told) if cluster is not None else None
+        self._reviewer = reviewer or self._platforms.reviewer
         self._keeper = (
             keeper.Keeper(told.identity, self._core.revoke) if told.identity is not None else None
         )
-        self._platforms = platforms.Platforms(told)
-        self._reviewer = reviewer or self._platforms.reviewer
         if self._keeper is not None:
             self._platforms.add_roots(self._keeper.authority.root_bundle)
         self._sources: list[base.Source] = list(self._platforms.sources)
@@ -82,13 +85,17 @@ class App:
         told = self._told
         if told.https_address is None:
             return None
-        if told.webhook_certificates is None:
-            message = (
-                "--https-address needs --webhook-certificates, a directory of tls.crt and tls.key"
-            )
+        issuer: certificates.Issuer
+        if told.webhook_certificates is not None:
+            issuer = certificates.FileIssuer(told.webhook_certificates)
+        elif self._keeper is not None:
+            issuer = self._keeper.authority
+        else:
+            message = "--https-address needs --webhook-certificates, or --secure-grpc-address with its authority"
             raise errors.SettingsError(message)
-        issuer = certificates.FileIssuer(told.webhook_certificates)
-        return door.Webhooks(door.Plan(told.https_address, told.injection_settings, issuer))
+        publisher = self._home.publisher if self._home is not None else None
+        plan = door.Plan(told.https_address, told.injection_settings, issuer, publisher)
+        return door.Webhooks(plan)
 
     def run(self, stop: threading.Event, started: Callable[[str, str], None] | None = None) -> None:
         """Serve until `stop` is set, then drain.
@@ -104,6 +111,8 @@ class App:
         try:
             self._workers.start("ingest", self._pipeline.run)
             self._workers.start("reporter", self._reporter.run)
+            for name, work in self._home.workers if self._home is not None else ():
+                self._workers.start(name, work)
             if self._webhooks is not None:
                 self._workers.start("webhooks", self._webhooks.run)
                 _log.info("webhooks on %s", self._webhooks.address)

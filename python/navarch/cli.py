@@ -176,6 +176,20 @@ def _read_settings(ctx: click.Context, _: click.Parameter, file: Path | None) ->
     help="Directory of tls.crt, tls.key and ca.crt for the webhooks, read again when they change.",
 )
 @click.option(
+    "--patch-webhooks",
+    "patches_webhooks",
+    is_flag=True,
+    envvar="NAVARCH_PATCH_WEBHOOKS",
+    help="Keep the roots in the cluster's webhook configurations of this revision current.",
+)
+@click.option(
+    "--authority-secret",
+    "has_authority_secret",
+    is_flag=True,
+    envvar="NAVARCH_AUTHORITY_SECRET",
+    help="Take --authority-dir from the Secret cacerts, or istio-ca-secret, which is made if need be.",
+)
+@click.option(
     "--injection-settings",
     type=_PATH,
     envvar="NAVARCH_INJECTION_SETTINGS",

@@ -133,6 +133,8 @@ class Settings:
         https_address: Where the webhooks are served; None for nowhere.
         webhook_certificates: The directory of their `tls.crt`, `tls.key` and `ca.crt`.
         injection_settings: The file of the injection settings; None for the defaults.
+        patches_webhooks: Whether the webhooks' roots are put into the cluster's webhook configurations.
+        has_authority_secret: Whether the authority's directory follows a Secret of the cluster, made if need be.
         domain_suffix: The cluster's DNS domain.
         cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
@@ -155,6 +157,8 @@ class Settings:
     https_address: Address | None = None
     webhook_certificates: Path | None = None
     injection_settings: Path | None = None
+    patches_webhooks: bool = False
+    has_authority_secret: bool = False
     domain_suffix: str = "cluster.local"
     cluster_id: str = "Kubernetes"
     drain_seconds: float = 5.0
@@ -195,6 +199,7 @@ class Settings:
             raise errors.SettingsError(
                 f"--registries {KUBERNETES} needs a --kubeconfig outside of a cluster"
             )
+        self._check_cluster_flags()
         for path in self.config_dirs:
             if not path.exists():
                 raise errors.SettingsError(f"--config-dir {path} does not exist")
@@ -206,3 +211,13 @@ class Settings:
         for flag, file in files.items():
             if file is not None and not file.is_file():
                 raise errors.SettingsError(f"{flag} {file} is no file")
+
+    def _check_cluster_flags(self) -> None:
+        for is_told, flag in (
+            (self.patches_webhooks, "--patch-webhooks"),
+            (self.has_authority_secret, "--authority-secret"),
+        ):
+            if is_told and KUBERNETES not in self.platforms:
+                raise errors.SettingsError(f"{flag} needs a cluster: give --kubeconfig")
+        if self.has_authority_secret and self.identity is None:
+            raise errors.SettingsError("--authority-secret needs --secure-grpc-address")
