@@ -75,7 +75,7 @@ walls: build ## who may import whom, sizes, plates
 	pytest --quiet tests/contracts
 
 .PHONY: servers
-servers: ## build kube-apiserver and etcd for the tests (needs Go; kept in NAVARCH_SERVERS or NAVARCH_CACHE)
+servers: ## build kube-apiserver, etcd and helm for the tests (needs Go; kept in NAVARCH_SERVERS or NAVARCH_CACHE)
 	$(PYTHON) tests/kubernetes/servers/build.py
 
 .PHONY: test
@@ -110,6 +110,10 @@ demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a 
 gen: setup ## generate what is generated
 	python rust/envoy/descriptors/generate.py
 	python rust/identity/descriptors/generate.py
+
+.PHONY: manifests
+manifests: build servers ## write what deploy/ holds of the definitions and of the chart
+	python deploy/render.py
 
 .PHONY: lock
 lock: setup ## pin the newest versions that pyproject.toml allows

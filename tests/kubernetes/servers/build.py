@@ -1,4 +1,4 @@
-"""Builds kube-apiserver and etcd from the modules that are pinned beside this file; prints where they are.
+"""Builds kube-apiserver, etcd and helm from the modules that are pinned beside this file; prints where they are.
 
 The folder of a build is named after the pins, so that a cache serves any checkout and never an outdated one.
 """
@@ -18,20 +18,22 @@ _HERE: Final = Path(__file__).parent
 _PACKAGES: Final = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "helm": "helm.sh/helm/v4/cmd/helm",
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the two programs are."""
+    """Where the programs are."""
 
     etcd: Path
     apiserver: Path
+    helm: Path
 
     @property
     def are_built(self) -> bool:
-        """Whether both are there."""
-        return self.etcd.is_file() and self.apiserver.is_file()
+        """Whether all are there."""
+        return all(path.is_file() for path in (self.etcd, self.apiserver, self.helm))
 
 
 def folder() -> Path:
@@ -68,12 +70,12 @@ def build(servers: Servers) -> None:
 
 
 def main() -> None:
-    """Build both, where Go is to be had."""
+    """Build all, where Go is to be had."""
     servers = find_servers()
     if not servers.are_built and shutil.which("go") is None:
         sys.exit("Go is not installed: the tests of Kubernetes need it to build kube-apiserver")
     build(servers)
-    print(servers.etcd, servers.apiserver, sep="\n")
+    print(servers.etcd, servers.apiserver, servers.helm, sep="\n")
 
 
 if __name__ == "__main__":
