@@ -67,6 +67,19 @@ class Server:
         self.measured = Measured(process.pid)
         self.log = log
 
+    def histogram(self, name: str, label: str) -> dict[float, int]:
+        """Return how many observations were at most so large, by the bounds of a histogram's buckets.
+
+        Args:
+            name: Of the histogram.
+            label: As Prometheus writes it, such as `lane="endpoint"`.
+        """
+        with urllib.request.urlopen(f"http://{self._http}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        of_series = (line for line in lines if line.startswith(f"{name}_bucket{{{label},le="))
+        pairs = (line.split('le="')[1].split('"} ') for line in of_series)
+        return {float(bound): int(count) for bound, count in pairs}
+
     def wait_ready(self) -> float:
         """Wait until it has read all and serves; return how long that took.
 

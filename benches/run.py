@@ -35,6 +35,7 @@ class Plan:
         client: The load client's program.
         n_rounds: Of the endpoint change; the others, which are slower, have fewer.
         is_istio: Whether the sidecars say that they are Istio's build of Envoy.
+        churn_seconds: How long endpoints change, and how long files are written as they are.
     """
 
     mesh: world.World
@@ -45,6 +46,11 @@ class Plan:
     n_threads: int = 1
     settle_seconds: float = _SETTLE_SECONDS
     is_istio: bool = True
+    churn_seconds: float = 10.0
+
+
+_PER_SECOND: Final = 50
+"""Writes a second under churn."""
 
 
 def measure(plan: Plan, *, is_delta: bool) -> dict[str, Any]:
@@ -66,12 +72,24 @@ def measure(plan: Plan, *, is_delta: bool) -> dict[str, Any]:
         connected = scenarios.connect_all(server, sidecars, plan.settle_seconds)
         bench = scenarios.Bench(plan.mesh, directory, server, sidecars)
         n_few = max(1, plan.n_rounds // 4)
+        # A change reaches some of scoped sidecars only, which the client does not wait for.
+        changes: dict[str, Any] = (
+            {}
+            if plan.mesh.is_scoped
+            else {
+                "endpoint": dataclasses.asdict(bench.change_endpoints(plan.n_rounds)),
+                "virtual_service": dataclasses.asdict(bench.change_rules(n_few)),
+                "service": dataclasses.asdict(bench.add_services(n_few)),
+            }
+        )
+        if plan.churn_seconds > 0:
+            steady = (plan.churn_seconds, _PER_SECOND)
+            changes["churn"] = dataclasses.asdict(bench.churn(*steady))
+            changes["no_op"] = dataclasses.asdict(bench.write_nothing_new(*steady))
         return {
             "start": {"seconds": ready_seconds, "cpu_seconds": ready_cpu_seconds},
             "connect": dataclasses.asdict(connected),
-            "endpoint": dataclasses.asdict(bench.change_endpoints(plan.n_rounds)),
-            "virtual_service": dataclasses.asdict(bench.change_rules(n_few)),
-            "service": dataclasses.asdict(bench.add_services(n_few)),
+            **changes,
             "after": {
                 "resident_mb": server.measured.resident_mb(),
                 "peak_mb": server.measured.peak_mb(),
@@ -125,6 +143,9 @@ def main() -> None:
     parser.add_argument("--sidecars", type=int, default=500)
     parser.add_argument("--services", type=int, default=1_000)
     parser.add_argument("--rules", type=int, help="services with rules; a fifth if left out")
+    parser.add_argument("--namespaces", type=int, default=10)
+    parser.add_argument("--scoped", action="store_true", help="sidecars see their namespace alone")
+    parser.add_argument("--churn", type=float, default=10.0, help="seconds of steady writes")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1, help="of the load client")
     parser.add_argument("--xds", choices=["delta", "sotw", "both"], default="both")
@@ -141,7 +162,10 @@ def main() -> None:
         parser.error(f"no program {program}: run `make build`")
     plan = Plan(
         mesh=world.World(
-            told.services, n_rules=told.services // 5 if told.rules is None else told.rules
+            told.services,
+            n_namespaces=told.namespaces,
+            n_rules=told.services // 5 if told.rules is None else told.rules,
+            is_scoped=told.scoped,
         ),
         command=[found, *flags],
         client=build_client("release"),
@@ -149,6 +173,7 @@ def main() -> None:
         n_rounds=told.rounds,
         n_threads=told.threads,
         is_istio=not told.stock,
+        churn_seconds=told.churn,
     )
     forms = ["delta", "sotw"] if told.xds == "both" else [told.xds]
     figures = {form: measure(plan, is_delta=form == "delta") for form in forms}

@@ -115,6 +115,24 @@ def connect_all(server: processes.Server, sidecars: load.Sidecars, settle: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Churn:
+    """Writes at a steady rate.
+
+    Attributes:
+        cpu_percent: Of the server, of one core.
+        p99_ms_below: The bucket's bound below which 99 in 100 acknowledgements came, counted from the source's event
+            by the server (`navarch_convergence_seconds`); 0 where nothing was to be told.
+    """
+
+    n_writes: int
+    seconds: float
+    cpu_percent: float
+    client_cpu_percent: float
+    sent_mb: float
+    p99_ms_below: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Bench:
     """A server and its sidecars on a world that can be changed."""
 
@@ -154,6 +172,53 @@ class Bench:
                 yield markers, world.Service(number, addresses=(f"10.251.0.{number % 250}",))
 
         return self._run(changes(), n_rounds)
+
+    def churn(self, seconds: float, per_second: int) -> Churn:
+        """Give one service after the other another endpoint, at a rate."""
+
+        def services() -> Iterator[world.Service]:
+            for i in itertools.count():
+                address = f"10.{252 + (i >> 16)}.{i >> 8 & 255}.{i & 255}"
+                number = self.mesh.n_rules + i % (self.mesh.n_services - self.mesh.n_rules)
+                yield world.Service(number, addresses=(address,))
+
+        return self._write_steadily(services(), seconds, per_second)
+
+    def write_nothing_new(self, seconds: float, per_second: int) -> Churn:
+        """Write files as they are, at a rate."""
+        numbers = itertools.cycle(range(self.mesh.n_rules // 2))
+        return self._write_steadily(
+            (world.Service(number) for number in numbers), seconds, per_second
+        )
+
+    def _write_steadily(
+        self, services: Iterator[world.Service], seconds: float, per_second: int
+    ) -> Churn:
+        time.sleep(_QUIET_SECONDS)
+        lane = ("navarch_convergence_seconds", 'lane="endpoint"')
+        before = self.server.histogram(*lane)
+        server, client = self.server.measured, self.sidecars.measured
+        cpu, client_cpu = server.cpu_seconds(), client.cpu_seconds()
+        sent = self.sidecars.status()["bytes"]
+        began = time.monotonic()
+        n_writes = int(seconds * per_second)
+        for i, service in enumerate(itertools.islice(services, n_writes)):
+            time.sleep(max(0.0, began + i / per_second - time.monotonic()))
+            self.mesh.write_service(self.directory, service)
+        time.sleep(0.5)
+        took = time.monotonic() - began
+        after = self.server.histogram(*lane)
+        counts = {bound: count - before[bound] for bound, count in after.items()}
+        total = max(counts.values())
+        bounds = (bound for bound, count in sorted(counts.items()) if count >= 0.99 * total)
+        return Churn(
+            n_writes=n_writes,
+            seconds=took,
+            cpu_percent=100 * (server.cpu_seconds() - cpu) / took,
+            client_cpu_percent=100 * (client.cpu_seconds() - client_cpu) / took,
+            sent_mb=(self.sidecars.status()["bytes"] - sent) / 1e6,
+            p99_ms_below=1e3 * next(bounds) if total else 0.0,
+        )
 
     def _run(
         self, changes: Iterator[tuple[list[load.Marker], world.Service]], n_rounds: int

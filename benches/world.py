@@ -58,6 +58,14 @@ endpoints:
 """
 _ENDPOINT: Final = "- {{addresses: [{ip}], conditions: {{ready: true}}{target}}}"
 _TARGET: Final = ", nodeName: node-1, targetRef: {{kind: Pod, name: {pod}, namespace: {namespace}}}"
+_SIDECAR: Final = """\
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {{name: default, namespace: {namespace}}}
+spec:
+  egress:
+  - hosts: ["./*"]
+"""
 _RULES: Final = """\
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -114,11 +122,13 @@ class World:
 
     Attributes:
         n_rules: How many services have a VirtualService and a DestinationRule.
+        is_scoped: Whether a Sidecar in each namespace narrows what its pods see to that namespace.
     """
 
     n_services: int = 1_000
     n_namespaces: int = 10
     n_rules: int = 200
+    is_scoped: bool = False
 
     def __post_init__(self) -> None:
         if self.n_services % self.n_namespaces or self.n_rules > self.n_services:
@@ -146,6 +156,8 @@ class World:
             f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns-{i}}}\n"
             for i in range(self.n_namespaces)
         ]
+        if self.is_scoped:
+            spaces += [_SIDECAR.format(namespace=f"ns-{i}") for i in range(self.n_namespaces)]
         (directory / "namespaces.yaml").write_text("---\n".join(spaces))
         for number in range(self.n_services):
             self.write_service(directory, Service(number))

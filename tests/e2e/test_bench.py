@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import sys
@@ -37,6 +38,14 @@ def test_the_world_is_as_described(tmp_path: Path) -> None:
     assert len({node["id"] for node in nodes}) == MESH.n_pods
 
 
+def test_a_scoped_world_has_a_sidecar_in_each_namespace(tmp_path: Path) -> None:
+    scoped = dataclasses.replace(MESH, is_scoped=True)
+    scoped.write(tmp_path)
+    documents = list(yaml.safe_load_all((tmp_path / "namespaces.yaml").read_text()))
+    sidecars = [each for each in documents if each["kind"] == "Sidecar"]
+    assert [each["metadata"]["namespace"] for each in sidecars] == [f"ns-{i}" for i in range(10)]
+
+
 def test_a_change_is_one_file_that_yaml_can_read(tmp_path: Path) -> None:
     MESH.write(tmp_path)
     before = {path: path.read_text() for path in tmp_path.iterdir()}
@@ -64,6 +73,7 @@ def test_every_scenario_ends(*, is_delta: bool) -> None:
         n_sidecars=N_SIDECARS,
         n_rounds=4,
         settle_seconds=0.1,
+        churn_seconds=1.0,
     )
     figures: dict[str, dict[str, Any]] = run.measure(plan, is_delta=is_delta)
     assert figures["connect"]["n_resources"] > 2 * N_CLUSTERS
@@ -71,6 +81,9 @@ def test_every_scenario_ends(*, is_delta: bool) -> None:
         assert figures[scenario]["n_rounds"] == n_rounds
         assert 0 < figures[scenario]["median_ms"] <= figures[scenario]["worst_ms"]
         assert figures[scenario]["sent_kb"] > 0
+    assert figures["churn"]["n_writes"] == 50
+    assert figures["churn"]["sent_mb"] > 0 < figures["churn"]["p99_ms_below"]
+    assert figures["no_op"]["sent_mb"] == 0
     assert list(run.table({"delta": figures}))
 
 
