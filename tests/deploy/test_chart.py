@@ -283,10 +283,10 @@ def test_rights_are_named_one_by_one_and_explained(rendered: Render) -> None:
                 assert f"`{resource}`" in text, f"docs/install.md does not say why {resource}"
 
 
-def test_images_are_named_without_a_registry() -> None:
+def test_images_are_named_without_a_registry_and_run_without_root() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
-    images = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert len(images) == 3
-    assert all("." not in image.split("/")[0].split(":")[0] for image in images)
-    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["1337:1337"]
-    assert text.index("USER") > text.rindex("FROM")
+    stages = re.findall(r"^FROM (\S+)(.*?)(?=^FROM|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert all("." not in image.split("/")[0].split(":")[0] for image, _ in stages)
+    run = [body for _, body in stages if "ENTRYPOINT" in body]
+    assert len(run) == 2
+    assert all("\nUSER 1337:1337\n" in body for body in run)

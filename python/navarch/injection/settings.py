@@ -73,7 +73,7 @@ class Proxy(message.Message):
 class Init(message.Message):
     """The container that sets traffic capture up; with `cni` a node's agent has done it, and it only verifies that.
 
-    Without an image it has the proxy's where that is Istio's.
+    Without an image it has the proxy's, where that is Istio's; it needs `istio-iptables`.
     """
 
     image: str = ""
@@ -160,6 +160,9 @@ def _check(made: Settings, found: faults.Faults) -> None:
         if name not in known | made.aliases.keys():
             text = f"names no template; there are {', '.join(sorted(known))}"
             found.add(("defaultTemplates", index), "unknown-value", text)
+    if made.proxy.agent == "navarch" and not made.init.image:
+        text = "is required beside navarch's agent: an image with istio-iptables, such as istio/proxyv2"
+        found.add(("init", "image"), "missing-field", text)
     for name, pod in made.templates.items():
         if extra := pod.keys() - {"metadata", "spec"}:
             text = f"is no part of a pod; a template has metadata and spec, not {min(extra)}"

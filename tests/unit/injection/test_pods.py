@@ -288,8 +288,12 @@ def test_the_webhooks_address_and_the_pods_network_decide_the_place() -> None:
 
 
 def test_navarchs_own_agent_may_run_a_stock_envoy() -> None:
-    told = made.made_settings(proxy={"agent": "navarch", "image": "navarch/agent:1"})
-    proxy = container(inject(pod(), told).pod)
+    told = made.made_settings(
+        proxy={"agent": "navarch", "image": "navarch/agent:1"}, init={"image": "istio/proxyv2:1"}
+    )
+    done = inject(pod(), told)
+    assert container(done.pod, "istio-init")["image"] == "istio/proxyv2:1"
+    proxy = container(done.pod)
     assert (proxy["image"], proxy["command"]) == ("navarch/agent:1", ["navarch-agent"])
     assert proxy["args"][:2] == ["proxy", "sidecar"]
     assert proxy["args"][-1] == "--log_output_level=info"
@@ -340,6 +344,7 @@ def test_what_is_no_pod_is_refused(shape: Any) -> None:
         ({"aliases": {"a": ["x"]}}, "names no template"),
         ({"templates": {"a": {"kind": "Pod"}}}, "metadata and spec"),
         ({"policy": "on"}, "must be one of"),
+        ({"proxy": {"agent": "navarch"}}, "init.image is required beside navarch's agent"),
     ],
 )
 def test_bad_settings_are_named(body: dict[str, Any], word: str) -> None:
