@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -17,6 +18,8 @@ use crate::registry::{Fleet, lock};
 /// Istio's defaults for its agents' connections (`pkg/keepalive/options.go`).
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that the kernel holds until they are accepted, as far as its own limit (`somaxconn`) allows.
+const LISTEN_BACKLOG: u32 = 16_384;
 /// An Envoy opens one or two streams; load clients and proxies between may share a connection.
 const MAX_STREAMS_PER_CONNECTION: u32 = 100_000;
 
@@ -67,9 +70,8 @@ impl AdsServer {
         let bind_error = |source| ServeError::Bind { address, source };
         let incoming = {
             let _inside = runtime.enter();
-            TcpIncoming::bind(address)
-                .map_err(bind_error)?
-                .with_nodelay(Some(true))
+            let listener = listen(address).map_err(bind_error)?;
+            TcpIncoming::from(listener).with_nodelay(Some(true))
         };
         let bound = incoming.local_addr().map_err(bind_error)?;
         let (stop, stopped) = oneshot::channel();
@@ -119,6 +121,19 @@ impl AdsServer {
         runtime.shutdown_timeout(Duration::from_millis(100));
         is_clean
     }
+}
+
+/// Listen with room for a fleet that connects at once: where the kernel's queue is full, it resets connections.
+///
+/// Called inside a runtime.
+pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }
 
 impl Drop for AdsServer {

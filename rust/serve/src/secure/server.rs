@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use navarch_authority::Authority;
 use navarch_identity::certificate_service::IstioCertificateServiceServer;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -23,6 +22,7 @@ use super::wall_clock;
 use crate::ads::AggregatedDiscovery;
 use crate::push::Pusher;
 use crate::registry::{Fleet, lock};
+use crate::runtime::listen;
 
 /// I/O threads; handshakes are their heaviest work.
 const N_THREADS: usize = 2;
@@ -115,7 +115,7 @@ impl SecureServer {
             .map_err(SecureError::Threads)?;
         let bind_error = |source| SecureError::Bind { address, source };
         let listener = runtime
-            .block_on(TcpListener::bind(address))
+            .block_on(async { listen(address) })
             .map_err(bind_error)?;
         let bound = listener.local_addr().map_err(bind_error)?;
         let (ready, incoming) = mpsc::channel(MAX_READY);
