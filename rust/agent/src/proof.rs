@@ -112,12 +112,12 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("navarch-proof-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("token");
-        std::fs::write(&file, "one\n").unwrap();
+        std::fs::write(&file, "first\n").unwrap();
         let proof = proof(&file, Some(workload()));
         let shown = proof.credentials();
-        assert_eq!(shown.bearer.as_ref().unwrap(), "Bearer one");
+        assert_eq!(shown.bearer.as_ref().unwrap(), "Bearer first");
         assert!(
-            !format!("{shown:?}").contains("one"),
+            !format!("{shown:?}").contains("first"),
             "a token is in no log"
         );
         proof.refuse(&shown);

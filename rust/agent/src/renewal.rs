@@ -122,19 +122,20 @@ impl Renewer {
     }
 
     /// How long to hold a certificate: to half of its life, give or take, so that those who started together part.
+    ///
+    /// Its life begins when it is got: authorities date it back, for clocks that are behind.
     fn rest(&self, workload: &Workload, now: SystemTime) -> Duration {
         let chance = fastrand::f64().mul_add(2.0, -1.0);
         let part = 1.0 - self.authority.renewal_ratio + self.authority.renewal_jitter * chance;
-        let until = workload.renewal(part.clamp(0.05, 0.95));
-        let rest = until.duration_since(now).unwrap_or_default();
+        let rest = workload.left(now).mul_f64(part.clamp(0.05, 0.95));
         rest.max(SHORTEST_REST)
     }
 
-    /// Full jitter below a doubling limit, which stays small against the life that is left.
+    /// Half of it by chance, below a doubling limit, which stays small against the life that is left.
     fn pause(&self, n_failures: u32) -> Duration {
-        let life = self.held.borrow().as_ref().map(|held| held.life());
-        let last = life.map_or(LAST_PAUSE, |life| {
-            (life / 10).clamp(SHORTEST_PAUSE, LAST_PAUSE)
+        let left = self.held.borrow().as_ref().map(|held| held.left(now()));
+        let last = left.map_or(LAST_PAUSE, |left| {
+            (left / 10).clamp(SHORTEST_PAUSE, LAST_PAUSE)
         });
         let limit = FIRST_PAUSE
             .saturating_mul(1 << n_failures.min(16))
@@ -146,10 +147,10 @@ impl Renewer {
         let Some(held) = self.held.borrow().clone() else {
             return String::new();
         };
-        match held.not_after().duration_since(now()) {
-            Ok(left) => format!("; the one held is valid for {} s", left.as_secs()),
-            Err(_) => "; the one held has ended".to_owned(),
-        }
+        format!(
+            "; the one held is valid for {} s",
+            held.left(now()).as_secs()
+        )
     }
 
     async fn renew(&self) -> Result<Workload, RenewalError> {
@@ -213,4 +214,69 @@ fn signer(name: &str) -> Option<prost_types::Struct> {
     (!name.is_empty()).then(|| prost_types::Struct {
         fields: [("CertSigner".to_owned(), value)].into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use zeroize::Zeroizing;
+
+    use super::{LAST_PAUSE, Renewer, now};
+    use crate::metrics::Metrics;
+    use crate::settings::Authority;
+    use crate::workload::Workload;
+
+    fn renewer() -> Renewer {
+        let authority = Authority {
+            address: "127.0.0.1:1".into(),
+            server_name: None,
+            root_file: PathBuf::new(),
+            token_file: PathBuf::new(),
+            provisioned_dir: None,
+            ttl: Duration::from_secs(600),
+            renewal_ratio: 0.5,
+            renewal_jitter: 0.125,
+            is_p384: false,
+            spiffe_id: "spiffe://cluster.local/ns/a/sa/b".into(),
+            cluster_id: String::new(),
+            signer: String::new(),
+        };
+        Renewer::new(authority, true, Arc::new(Metrics::default()))
+    }
+
+    /// A certificate of 600 s, which its signer has dated back by an hour.
+    fn workload(now: SystemTime) -> Workload {
+        let mut params = rcgen::CertificateParams::new(["a".to_owned()]).unwrap();
+        params.not_before = (now - Duration::from_secs(3600)).into();
+        params.not_after = (now + Duration::from_secs(600)).into();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap().pem();
+        let key = Zeroizing::new(key.serialize_pem());
+        Workload::from_answer(key, &[made.clone(), made]).unwrap()
+    }
+
+    #[test]
+    fn renewal_lies_about_half_of_the_life_that_is_left_and_apart() {
+        let (renewer, now) = (renewer(), now());
+        let workload = workload(now);
+        let rests: Vec<f64> = (0..1000)
+            .map(|_| renewer.rest(&workload, now).as_secs_f64())
+            .collect();
+        assert!(rests.iter().all(|rest| (220.0..=380.0).contains(rest)));
+        let in_the_middle = rests.iter().filter(|rest| (285.0..315.0).contains(*rest));
+        assert!(in_the_middle.count() < 400, "spread over the whole span");
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_small_against_what_is_left() {
+        let renewer = renewer();
+        assert!(renewer.pause(0) <= Duration::from_millis(200));
+        assert!(renewer.pause(30) >= LAST_PAUSE / 2);
+        let soon_over = workload(now() - Duration::from_secs(580));
+        renewer.held.send_replace(Some(Arc::new(soon_over)));
+        assert!(renewer.pause(30) <= Duration::from_secs(2));
+    }
 }

@@ -14,7 +14,6 @@ pub(crate) struct Workload {
     key_pem: Zeroizing<String>,
     chain_pem: String,
     roots: Vec<String>,
-    not_before: SystemTime,
     not_after: SystemTime,
     serial: String,
 }
@@ -55,7 +54,6 @@ impl Workload {
             key_pem,
             chain_pem,
             roots,
-            not_before: moment(facts.not_before),
             not_after: moment(facts.not_after),
             serial: facts.serial,
         })
@@ -72,7 +70,6 @@ impl Workload {
             key_pem,
             chain_pem,
             roots: Vec::new(),
-            not_before: moment(facts.not_before),
             not_after: moment(facts.not_after),
             serial: facts.serial,
         })
@@ -98,20 +95,9 @@ impl Workload {
         &self.serial
     }
 
-    /// When it ends.
-    pub(crate) fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-
-    /// How long it is valid in all.
-    pub(crate) fn life(&self) -> Duration {
-        let life = self.not_after.duration_since(self.not_before);
-        life.unwrap_or_default()
-    }
-
-    /// When to renew it: after `part` of its life.
-    pub(crate) fn renewal(&self, part: f64) -> SystemTime {
-        self.not_before + self.life().mul_f64(part)
+    /// How long it is still valid.
+    pub(crate) fn left(&self, now: SystemTime) -> Duration {
+        self.not_after.duration_since(now).unwrap_or_default()
     }
 }
 
