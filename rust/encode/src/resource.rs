@@ -12,21 +12,20 @@ use navarch_envoy::envoy::config::listener::v3::filter::ConfigType;
 use navarch_envoy::envoy::config::listener::v3::{Filter, Listener};
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
-use navarch_envoy::istio::networking::nds::v1::NameTable;
-use navarch_model::Diagnostic;
-use navarch_translate::rds::EncodedRouteConfiguration;
-use prost::encoding::{
-    WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
+use navarch_envoy::field::envoy::extensions::filters::network::http_connection_manager::v3::{
+    http_connection_manager, rds,
 };
+use navarch_envoy::istio::networking::nds::v1::NameTable;
+use navarch_envoy::wire::find_field;
+use navarch_model::Diagnostic;
+use navarch_translate::{Encoded, References};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use prost::{Message, Name};
 
 use crate::version::Version;
 
 const HTTP_CONNECTION_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-/// Field numbers of the connection manager and of its `Rds`.
-const HCM_RDS: u32 = 3;
-const RDS_ROUTE_CONFIG_NAME: u32 = 2;
 
 /// One resource as it goes on the wire.
 ///
@@ -48,13 +47,13 @@ pub struct EncodedResource {
 impl EncodedResource {
     /// Encode a message, outside any cache.
     pub fn encode<B: Body>(body: &B) -> Self {
-        let mut references: Vec<Arc<str>> = Vec::new();
-        body.visit_body_references(&mut |name| references.push(name.into()));
+        let name = body.name();
+        let mut references = body.body_references(&name);
         references.sort_unstable();
         references.dedup();
         let any = Bytes::from(encode_any(body));
         Self {
-            name: body.name().into(),
+            name,
             version: Version::of_bytes(&any),
             any,
             references: references.into(),
@@ -89,7 +88,7 @@ pub trait Body {
     const TYPE_URL: TypeUrl;
 
     /// The name by which it is subscribed to.
-    fn name(&self) -> &str;
+    fn name(&self) -> Arc<str>;
 
     /// How many bytes the message has.
     fn body_len(&self) -> usize;
@@ -97,15 +96,15 @@ pub trait Body {
     /// Write the message.
     fn write_body(&self, out: &mut Vec<u8>);
 
-    /// As [`Resource::visit_references`].
-    fn visit_body_references(&self, _visit: &mut dyn FnMut(&str)) {}
+    /// The names of the resources of the next type that it makes Envoy ask for over ADS, in any order.
+    fn body_references(&self, name: &Arc<str>) -> Vec<Arc<str>>;
 }
 
 impl<M: Resource> Body for M {
     const TYPE_URL: TypeUrl = M::TYPE;
 
-    fn name(&self) -> &str {
-        self.resource_name()
+    fn name(&self) -> Arc<str> {
+        self.resource_name().into()
     }
 
     fn body_len(&self) -> usize {
@@ -116,16 +115,18 @@ impl<M: Resource> Body for M {
         self.encode_raw(out);
     }
 
-    fn visit_body_references(&self, visit: &mut dyn FnMut(&str)) {
-        self.visit_references(visit);
+    fn body_references(&self, _: &Arc<str>) -> Vec<Arc<str>> {
+        let mut references = Vec::new();
+        self.visit_references(&mut |name| references.push(name.into()));
+        references
     }
 }
 
-impl Body for EncodedRouteConfiguration {
-    const TYPE_URL: TypeUrl = TypeUrl::Route;
+impl<M: Resource> Body for Encoded<M> {
+    const TYPE_URL: TypeUrl = M::TYPE;
 
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self) -> Arc<str> {
+        self.name.clone()
     }
 
     fn body_len(&self) -> usize {
@@ -134,6 +135,14 @@ impl Body for EncodedRouteConfiguration {
 
     fn write_body(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes);
+    }
+
+    fn body_references(&self, name: &Arc<str>) -> Vec<Arc<str>> {
+        match &self.references {
+            References::Nothing => Vec::new(),
+            References::SameName => vec![name.clone()],
+            References::Names(names) => names.clone(),
+        }
     }
 }
 
@@ -208,32 +217,8 @@ fn route_config_name(filter: &Filter) -> Option<&str> {
     if config.type_url.rsplit('/').next() != Some(HTTP_CONNECTION_MANAGER) {
         return None;
     }
-    let rds = find_field(&config.value, HCM_RDS)?;
-    std::str::from_utf8(find_field(rds, RDS_ROUTE_CONFIG_NAME)?).ok()
-}
-
-/// The first field of that number in an encoded message, if it has a length; connection managers are large, and to decode
-/// them for one name costs more than to build them.
-fn find_field(mut message: &[u8], wanted: u32) -> Option<&[u8]> {
-    while !message.is_empty() {
-        let (number, wire_type) = decode_key(&mut message).ok()?;
-        let len = match wire_type {
-            WireType::Varint => {
-                decode_varint(&mut message).ok()?;
-                0
-            }
-            WireType::SixtyFourBit => 8,
-            WireType::ThirtyTwoBit => 4,
-            WireType::LengthDelimited => usize::try_from(decode_varint(&mut message).ok()?).ok()?,
-            WireType::StartGroup | WireType::EndGroup => return None,
-        };
-        let (field, rest) = message.split_at_checked(len)?;
-        if number == wanted {
-            return Some(field);
-        }
-        message = rest;
-    }
-    None
+    let rds = find_field(&config.value, http_connection_manager::RDS)?;
+    std::str::from_utf8(find_field(rds, rds::ROUTE_CONFIG_NAME)?).ok()
 }
 
 impl Resource for RouteConfiguration {

@@ -2,12 +2,13 @@
 //!
 //! **In** — `descriptors/envoy.binpb`, the committed descriptors (`make gen` renews them).
 //! **Out** — prost types under their proto packages ([`envoy`], [`istio`], [`stats`], …), [`any::pack`],
-//! [`TypeUrl`] in push order, protobuf JSON ([`json`]).
+//! [`TypeUrl`] in push order, protobuf JSON ([`json`]), messages written as bytes ([`wire`], [`field`]).
 //! **Never** — anything of ours: no mesh, no I/O, no defaults that Envoy does not have.
 
 pub mod any;
 pub mod json;
 mod type_url;
+pub mod wire;
 
 pub use generated::*;
 pub use prost_types::Any;
@@ -22,4 +23,14 @@ pub use type_url::TypeUrl;
 )]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/_includes.rs"));
+}
+
+/// The numbers of all fields, in modules as prost names them: `field::envoy::config::cluster::v3::cluster::NAME`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "generated from the descriptors"
+)]
+pub mod field {
+    include!(concat!(env!("OUT_DIR"), "/_fields.rs"));
 }

@@ -134,18 +134,16 @@ impl Hostname {
 
     /// Whether every name this one stands for is also one of `other` (istio `pkg/config/host/name.go` `SubsetOf`).
     pub fn is_subset_of(&self, other: &Self) -> bool {
-        match (self.is_wildcard(), other.is_wildcard()) {
-            (false, false) => self == other,
-            (true, false) => false,
-            (_, true) => {
-                let suffix = &other.0[1..];
-                let mine = if self.is_wildcard() {
-                    &self.0[1..]
-                } else {
-                    &*self.0
-                };
-                (self.is_wildcard() || mine.len() >= suffix.len()) && mine.ends_with(suffix)
-            }
+        Self::is_subset(&self.0, &other.0)
+    }
+
+    /// As [`Self::is_subset_of`], of two names as written.
+    pub fn is_subset(name: &str, other: &str) -> bool {
+        match (name.strip_prefix('*'), other.strip_prefix('*')) {
+            (None, None) => name == other,
+            (Some(_), None) => false,
+            (Some(mine), Some(suffix)) => mine.ends_with(suffix),
+            (None, Some(suffix)) => name.ends_with(suffix),
         }
     }
 

@@ -48,7 +48,7 @@ pub use proxy::*;
 pub use scalar::{Number, Percent, Span, Wrapped};
 pub use service::*;
 pub use service_entry::*;
-pub use shared::{Shared, StableHasher, hash128};
+pub use shared::{Shared, StableHasher, hash_text, hash128};
 pub use sidecar::*;
 pub use virtual_service::*;
 pub use wire::{WireEvent, WirePage, read_page, read_watch};

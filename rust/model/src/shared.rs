@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// A hasher without a random seed, 128 bits wide (XXH3).
 #[derive(Clone, Default)]
@@ -33,6 +33,11 @@ pub fn hash128<T: Hash + ?Sized>(value: &T) -> u128 {
     let mut hasher = StableHasher::default();
     value.hash(&mut hasher);
     hasher.finish128()
+}
+
+/// The stable 128-bit hash of a text alone, which costs less than [`hash128`]'s; not the same as that.
+pub fn hash_text(text: &str) -> u128 {
+    xxh3_128(text.as_bytes())
 }
 
 struct Entry<T> {

@@ -47,7 +47,7 @@ pub fn is_ip(text: &str) -> bool {
 
 /// Whether the text is an IPv6 address.
 pub fn is_ipv6(text: &str) -> bool {
-    matches!(text.parse(), Ok(IpAddr::V6(_)))
+    text.contains(':') && matches!(text.parse(), Ok(IpAddr::V6(_)))
 }
 
 /// `address` or `address/length` as a CIDR range; a bare address has its full length.

@@ -5,7 +5,8 @@ pub mod inbound;
 mod load_balancer;
 mod mesh_tls;
 mod metadata;
-pub mod outbound;
+mod outbound;
+mod outbound_inputs;
 mod outlier;
 pub mod policy;
 mod pool;
@@ -22,37 +23,37 @@ use navarch_snapshot::{MeshSnapshot, ProxyScope};
 
 use self::fixed::{FixedCluster, FixedInputs, build_fixed};
 use self::inbound::{InboundInputs, build_inbound};
-use self::outbound::{OutboundContext, OutboundInputs, build_outbound};
-use self::service_cluster::{ClusterMode, ServiceCluster, has_auto_passthrough, service_clusters};
-use self::settings::{ClusterClient, ClusterSettings};
-use crate::eds::EndpointContext;
+use self::outbound::build_outbound;
+use self::outbound_inputs::OutboundContext;
+pub use self::outbound_inputs::OutboundInputs;
+use self::service_cluster::{ClusterMode, has_auto_passthrough, service_clusters};
+use crate::encoded::{Encoded, References};
 
 /// Everything that one cluster depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ClusterInputs {
+pub enum ClusterInputs<'a> {
     /// Of a service port.
-    Outbound(Box<OutboundInputs>),
+    Outbound(OutboundInputs<'a>),
     /// One that every proxy of a kind has.
     Fixed(FixedInputs),
     /// Of the proxy's own workload.
     Inbound(Box<InboundInputs>),
 }
 
-impl ClusterInputs {
+impl ClusterInputs<'_> {
     /// The cluster's name.
     pub fn name(&self) -> String {
         match self {
-            Self::Outbound(inputs) => inputs.name.clone(),
+            Self::Outbound(inputs) => inputs.name.to_string(),
             Self::Fixed(inputs) => inputs.cluster.name().to_owned(),
             Self::Inbound(inputs) => inputs.name(),
         }
     }
 }
 
-/// The inputs of all clusters that the proxies of a group share, by name and without duplicates.
-pub fn cluster_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ClusterInputs> {
-    let context = outbound_context(mesh, scope);
-    let outbound = outbound_inputs(&context, scope.services.iter());
+/// The inputs of all clusters that the proxies of a group share, without duplicates.
+pub fn cluster_inputs<'a>(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> Vec<ClusterInputs<'a>> {
+    let context = OutboundContext::new(mesh, scope);
     let fixed = fixed_clusters(scope).iter().map(|cluster| {
         ClusterInputs::Fixed(FixedInputs {
             cluster: *cluster,
@@ -60,52 +61,40 @@ pub fn cluster_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<ClusterInp
             settings: context.settings.clone(),
         })
     });
-    fixed.chain(outbound).collect()
+    fixed
+        .chain(outbound_inputs(&context, scope.services.iter()))
+        .collect()
 }
 
-/// The inputs of the clusters of some services of a scope, by name and without duplicates.
+/// The inputs of the clusters of some services of a scope, without duplicates.
 pub fn service_cluster_inputs<'a>(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
+    mesh: &'a MeshSnapshot,
+    scope: &'a ProxyScope,
     services: impl Iterator<Item = &'a Shared<Service>>,
-) -> Vec<ClusterInputs> {
-    outbound_inputs(&outbound_context(mesh, scope), services).collect()
+) -> Vec<ClusterInputs<'a>> {
+    outbound_inputs(&OutboundContext::new(mesh, scope), services)
 }
 
 /// The names of a service's clusters in a sidecar's scope.
 pub fn cluster_names(scope: &ProxyScope, service: &Shared<Service>) -> Vec<String> {
     let clusters = service_clusters(scope, service, ClusterMode::Default);
-    clusters.iter().map(ServiceCluster::name).collect()
-}
-
-fn outbound_context<'a>(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> OutboundContext<'a> {
-    let settings = ClusterSettings::of(&mesh.mesh_config);
-    OutboundContext {
-        mesh,
-        scope,
-        endpoints: EndpointContext::new(mesh, scope, settings.clone()),
-        client: ClusterClient::of(&mesh.mesh_config, &scope.group),
-        settings,
-        no_identities: Shared::new(Vec::new()),
-    }
+    clusters.map(|cluster| cluster.name()).collect()
 }
 
 fn outbound_inputs<'a>(
-    context: &OutboundContext<'_>,
+    context: &OutboundContext<'a>,
     services: impl Iterator<Item = &'a Shared<Service>>,
-) -> impl Iterator<Item = ClusterInputs> {
+) -> Vec<ClusterInputs<'a>> {
     let is_passed_through = has_auto_passthrough(context.mesh, &context.scope.group);
-    let mut outbound: Vec<OutboundInputs> = Vec::new();
+    let mut outbound: Vec<OutboundInputs<'a>> = Vec::with_capacity(services.size_hint().0);
     for service in services {
-        outbound.extend(context.service_inputs(service, ClusterMode::Default));
+        context.add_service(service, ClusterMode::Default, &mut outbound);
         if is_passed_through && !service.is_mesh_external {
-            outbound.extend(context.service_inputs(service, ClusterMode::SniDnat));
+            context.add_service(service, ClusterMode::SniDnat, &mut outbound);
         }
     }
-    outbound.sort_by(|a, b| a.name.cmp(&b.name));
-    outbound.dedup_by(|a, b| a.name == b.name);
     let outbound = outbound.into_iter();
-    outbound.map(|inputs| ClusterInputs::Outbound(inputs.into()))
+    outbound.map(ClusterInputs::Outbound).collect()
 }
 
 fn fixed_clusters(scope: &ProxyScope) -> &'static [FixedCluster] {
@@ -130,7 +119,7 @@ pub fn inbound_cluster_inputs(
     mesh: &MeshSnapshot,
     scope: &ProxyScope,
     proxy: &Proxy,
-) -> Vec<ClusterInputs> {
+) -> Vec<ClusterInputs<'static>> {
     let inputs = inbound::inbound_cluster_inputs(mesh, scope, proxy);
     inputs
         .into_iter()
@@ -139,10 +128,12 @@ pub fn inbound_cluster_inputs(
 }
 
 /// Build a cluster; `None` where it would have nothing to connect to.
-pub fn build_cluster(inputs: &ClusterInputs) -> (Option<Cluster>, Vec<Diagnostic>) {
-    match inputs {
-        ClusterInputs::Outbound(inputs) => build_outbound(inputs),
-        ClusterInputs::Fixed(inputs) => (Some(build_fixed(inputs)), Vec::new()),
-        ClusterInputs::Inbound(inputs) => (Some(build_inbound(inputs)), Vec::new()),
-    }
+pub fn build_cluster(inputs: &ClusterInputs<'_>) -> (Option<Encoded<Cluster>>, Vec<Diagnostic>) {
+    let whole = match inputs {
+        ClusterInputs::Outbound(inputs) => return build_outbound(inputs),
+        ClusterInputs::Fixed(inputs) => build_fixed(inputs),
+        ClusterInputs::Inbound(inputs) => build_inbound(inputs),
+    };
+    let encoded = Encoded::of(&whole.name, &whole, References::Nothing);
+    (Some(encoded), Vec::new())
 }

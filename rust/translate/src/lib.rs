@@ -9,8 +9,13 @@ pub mod affected;
 pub mod cds;
 pub mod config_source;
 pub mod eds;
+mod encoded;
 pub mod http_filter;
+mod istio_metadata;
 pub mod lds;
+mod memo;
 pub mod name;
 pub mod nds;
 pub mod rds;
+
+pub use encoded::{Encoded, References};

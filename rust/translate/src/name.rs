@@ -65,31 +65,66 @@ impl<'a> ClusterName<'a> {
     }
 }
 
-impl std::fmt::Display for ClusterName<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Outbound { port, subset, host } => write!(f, "outbound|{port}|{subset}|{host}"),
-            Self::Inbound { port } => write!(f, "inbound|{port}||"),
-            Self::SniDnat { port, subset, host } => {
-                write!(f, "outbound_.{port}_.{subset}_.{host}")
+/// A number in decimal digits, without an allocation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decimal {
+    digits: [u8; 10],
+    start: usize,
+}
+
+impl Decimal {
+    /// The digits of a number.
+    pub(crate) fn new(mut value: u32) -> Self {
+        let mut digits = [b'0'; 10];
+        let mut start = digits.len() - 1;
+        loop {
+            // A remainder of ten is one digit.
+            digits[start] = b'0' + u8::try_from(value % 10).unwrap_or_default();
+            value /= 10;
+            if value == 0 {
+                return Self { digits, start };
             }
+            start -= 1;
         }
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default()
     }
 }
 
 /// `outbound|port|subset|host`.
 pub fn outbound_cluster(port: u32, subset: &str, host: &str) -> String {
-    ClusterName::Outbound { port, subset, host }.to_string()
+    outbound_parts(Decimal::new(port).as_str(), subset, host).concat()
+}
+
+/// What [`outbound_cluster`] is made of, of a port in digits.
+pub(crate) const fn outbound_parts<'a>(
+    port: &'a str,
+    subset: &'a str,
+    host: &'a str,
+) -> [&'a str; 6] {
+    ["outbound|", port, "|", subset, "|", host]
 }
 
 /// `inbound|port||`.
 pub fn inbound_cluster(port: u32) -> String {
-    ClusterName::Inbound { port }.to_string()
+    ["inbound|", Decimal::new(port).as_str(), "||"].concat()
 }
 
 /// `outbound_.port_.subset_.host`, also the SNI of mutual TLS to a service port.
 pub fn sni_dnat_cluster(port: u32, subset: &str, host: &str) -> String {
-    ClusterName::SniDnat { port, subset, host }.to_string()
+    sni_dnat_parts(Decimal::new(port).as_str(), subset, host).concat()
+}
+
+/// What [`sni_dnat_cluster`] is made of, of a port in digits.
+pub(crate) const fn sni_dnat_parts<'a>(
+    port: &'a str,
+    subset: &'a str,
+    host: &'a str,
+) -> [&'a str; 6] {
+    ["outbound_.", port, "_.", subset, "_.", host]
 }
 
 /// The DNS cache of a service whose hosts are resolved by the name in each request.
@@ -97,12 +132,15 @@ pub fn dns_cache(host: &str) -> String {
     format!("{host}_dfp_dns_cache")
 }
 
-/// A statistics prefix, closed by the delimiter by which Istio's tag extraction finds its end.
+/// The delimiter by which Istio's tag extraction finds the end of a statistics prefix.
+pub(crate) const STAT_NAME_END: &str = ";";
+
+/// A statistics prefix, closed by its delimiter.
 pub fn delimited_stat_name(name: &str) -> String {
-    if name.is_empty() || name.ends_with(';') {
+    if name.is_empty() || name.ends_with(STAT_NAME_END) {
         return name.to_owned();
     }
-    format!("{name};")
+    [name, STAT_NAME_END].concat()
 }
 
 /// Fill in a pattern of `outboundClusterStatName` and its kin (istio pilot/pkg/networking/telemetry/telemetry.go
@@ -134,34 +172,32 @@ pub fn stat_name(
 
 #[cfg(test)]
 mod tests {
-    use super::{ClusterName, delimited_stat_name};
+    use super::{
+        ClusterName, delimited_stat_name, inbound_cluster, outbound_cluster, sni_dnat_cluster,
+    };
 
     #[test]
     fn a_name_that_was_written_is_read_back() {
-        for name in [
-            ClusterName::Outbound {
-                port: 80,
-                subset: "",
-                host: "a.b.svc.cluster.local",
-            },
-            ClusterName::Outbound {
-                port: 80,
-                subset: "v1",
-                host: "*.example.com",
-            },
-            ClusterName::Inbound { port: 8080 },
-            ClusterName::SniDnat {
-                port: 443,
-                subset: "",
-                host: "a.b",
-            },
-            ClusterName::SniDnat {
-                port: 443,
-                subset: "v1",
-                host: "a.b",
-            },
-        ] {
-            assert_eq!(ClusterName::parse(&name.to_string()), Some(name));
+        let host = "a.b.svc.cluster.local";
+        for port in [0, 7, 80, 15_021, u32::MAX] {
+            for subset in ["", "v1"] {
+                assert_eq!(
+                    ClusterName::parse(&outbound_cluster(port, subset, host)),
+                    Some(ClusterName::Outbound { port, subset, host })
+                );
+                assert_eq!(
+                    ClusterName::parse(&sni_dnat_cluster(port, subset, "*.b")),
+                    Some(ClusterName::SniDnat {
+                        port,
+                        subset,
+                        host: "*.b"
+                    })
+                );
+            }
+            assert_eq!(
+                ClusterName::parse(&inbound_cluster(port)),
+                Some(ClusterName::Inbound { port })
+            );
         }
     }
 

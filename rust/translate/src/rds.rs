@@ -23,6 +23,7 @@ mod scalar;
 mod selection;
 mod sidecar;
 mod string_match;
+mod text_list;
 mod virtual_host;
 mod wire;
 
@@ -33,21 +34,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
-use navarch_model::{Diagnostic, HttpRetry, ProxyKind};
+use navarch_model::{Diagnostic, ProxyKind};
 use navarch_snapshot::{GatewayConflict, MeshSnapshot, ProxyScope};
 
 use virtual_host::write_virtual_host;
-use wire::RouteList;
+use wire::{RouteList, encode_route_configuration};
+
+use crate::encoded::Encoded;
 
 pub(crate) use domain::short_names;
 pub use inbound::{InboundRouteInputs, inbound_route_configuration};
 pub use inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
-    UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
+    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
+    ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 pub(crate) use selection::Precedence;
 pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
-pub use wire::EncodedRouteConfiguration;
 
 /// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.
 const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
@@ -88,19 +90,19 @@ pub fn gateway_conflicts(scope: &ProxyScope) -> Vec<Diagnostic> {
 /// The route configuration, and what is to be told of the VirtualServices in it.
 pub fn build_route_configuration(
     inputs: &RouteConfigurationInputs,
-) -> (EncodedRouteConfiguration, Vec<Diagnostic>) {
-    let mut whole = RouteConfiguration {
-        name: inputs.name.to_string(),
+) -> (Encoded<RouteConfiguration>, Vec<Diagnostic>) {
+    let mut rest = RouteConfiguration {
         validate_clusters: Some(false),
         ..RouteConfiguration::default()
     };
-    if inputs.is_unknown {
-        return (EncodedRouteConfiguration::new(whole, |_| ()), Vec::new());
-    }
-    whole.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
-    whole.ignore_port_in_host_matching = true;
     let mut diagnostics = Vec::new();
-    let encoded = EncodedRouteConfiguration::new(whole, |out| {
+    if inputs.is_unknown {
+        let empty = encode_route_configuration(&inputs.name, &rest, |_| ());
+        return (empty, diagnostics);
+    }
+    rest.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
+    rest.ignore_port_in_host_matching = true;
+    let encoded = encode_route_configuration(&inputs.name, &rest, |out| {
         let mut routes = RouteList::default();
         for virtual_host in &inputs.virtual_hosts {
             write_virtual_host(virtual_host, &mut routes, out, &mut diagnostics);
@@ -118,12 +120,6 @@ fn has_attempt_count(scope: &ProxyScope) -> bool {
     let headers = proxy_config.proxy_headers.as_ref();
     let attempt_count = headers.and_then(|headers| headers.attempt_count.as_ref());
     attempt_count.and_then(|setting| setting.disabled) != Some(true)
-}
-
-/// The mesh's retry policy for rules and services without their own.
-fn default_retry(scope: &ProxyScope) -> Option<Arc<HttpRetry>> {
-    let policy = scope.mesh_config.default_http_retry_policy.clone();
-    policy.map(Arc::new)
 }
 
 /// An empty route configuration: Envoy goes on asking while it drains listeners that are gone.

@@ -312,10 +312,6 @@ fn set_stat_name(cluster: &mut Cluster, inputs: &InboundInputs) {
 /// The receiver keeps the limits of the rule for its clients, so that it can take what they may send.
 fn set_policy(cluster: &mut Cluster, inputs: &InboundInputs) {
     let settings = &*inputs.settings;
-    let mut metadata = ClusterMetadata::default();
-    if !inputs.services.is_empty() {
-        metadata.set_services(inputs.services.iter().map(|service| &**service));
-    }
     let port = inputs
         .service_port
         .as_ref()
@@ -324,10 +320,11 @@ fn set_policy(cluster: &mut Cluster, inputs: &InboundInputs) {
         .rule
         .as_ref()
         .filter(|rule| rule.spec.traffic_policy.is_some());
-    if let Some(rule) = rule {
-        metadata.set_rule(rule);
-    }
-    cluster.metadata = metadata.finish();
+    let metadata = ClusterMetadata {
+        rule: rule.map(|rule| &**rule),
+        ..ClusterMetadata::default()
+    };
+    cluster.metadata = metadata.build(inputs.services.iter().map(|service| &**service));
     let policy = rule
         .map(|rule| EffectivePolicy::of_rule(rule, port, None))
         .unwrap_or_default();

@@ -6,7 +6,7 @@ use navarch_envoy::any;
 use navarch_envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use navarch_model::Span;
 use prost::{Message, Name};
-use prost_types::{Any, Duration, ListValue, Struct, Value, value::Kind};
+use prost_types::{Any, Duration, Struct, Value, value::Kind};
 
 /// A span as protobuf's Duration.
 pub(crate) fn duration(span: Span) -> Duration {
@@ -30,13 +30,6 @@ pub(crate) fn boolean(value: bool) -> Value {
     }
 }
 
-/// A list.
-pub(crate) fn list(values: Vec<Value>) -> Value {
-    Value {
-        kind: Some(Kind::ListValue(ListValue { values })),
-    }
-}
-
 /// A message of fields.
 pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Struct {
     let fields = fields
@@ -44,13 +37,6 @@ pub(crate) fn object(fields: impl IntoIterator<Item = (&'static str, Value)>) ->
         .map(|(key, value)| (key.to_owned(), value));
     Struct {
         fields: fields.collect::<BTreeMap<_, _>>(),
-    }
-}
-
-/// A message of fields, as a value.
-pub(crate) fn object_value(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
-    Value {
-        kind: Some(Kind::StructValue(object(fields))),
     }
 }
 

@@ -159,17 +159,13 @@ pub fn service_clusters<'a>(
     scope: &'a ProxyScope,
     service: &'a Shared<Service>,
     mode: ClusterMode,
-) -> Vec<ServiceCluster<'a>> {
-    if service.resolution == Resolution::Alias {
-        return Vec::new();
-    }
+) -> impl Iterator<Item = ServiceCluster<'a>> + use<'a> {
     let rule = scope.destination_rule(&service.hostname);
-    let ports = service
-        .ports
-        .iter()
-        .filter(|port| port.protocol != Protocol::Udp);
+    let is_alias = service.resolution == Resolution::Alias;
+    let ports = service.ports.iter();
     ports
-        .flat_map(|port| {
+        .filter(move |port| !is_alias && port.protocol != Protocol::Udp)
+        .flat_map(move |port| {
             let whole = ServiceCluster {
                 service,
                 port,
@@ -184,7 +180,6 @@ pub fn service_clusters<'a>(
             });
             std::iter::once(whole).chain(subsets)
         })
-        .collect()
 }
 
 /// Whether a router of the group has a server that passes TLS on by SNI.

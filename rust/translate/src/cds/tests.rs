@@ -7,7 +7,7 @@ use navarch_envoy::envoy::config::cluster::v3::Cluster;
 use navarch_envoy::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
 use navarch_envoy::envoy::config::core::v3::{TransportSocket, transport_socket::ConfigType};
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
-use navarch_model::{ConfigKey, Diagnostic, Kind, Proxy};
+use navarch_model::{ConfigKey, Diagnostic, Kind, Proxy, hash128};
 use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 
 use super::{ClusterInputs, build_cluster, cluster_inputs, inbound_cluster_inputs};
@@ -113,8 +113,11 @@ fn scope(mesh: &MeshSnapshot, proxy: &Proxy) -> ProxyScope {
 }
 
 fn find(mesh: &MeshSnapshot, proxy: &Proxy, name: &str) -> (Option<Cluster>, Vec<Diagnostic>) {
-    let inputs = cluster_inputs(mesh, &scope(mesh, proxy));
-    build_cluster(inputs.iter().find(|inputs| inputs.name() == name).unwrap())
+    let scope = scope(mesh, proxy);
+    let inputs = cluster_inputs(mesh, &scope);
+    let inputs = inputs.iter().find(|inputs| inputs.name() == name).unwrap();
+    let (cluster, faults) = build_cluster(inputs);
+    (cluster.map(|cluster| cluster.message()), faults)
 }
 
 const REVIEWS: &str = "outbound|80||reviews.shop.svc.cluster.local";
@@ -220,9 +223,14 @@ fn a_name_without_endpoints_gives_no_cluster() {
     assert_eq!(find(&mesh(vec![nobody]), &istio(), name).0, None);
 }
 
-fn all(mesh: &MeshSnapshot, proxy: &Proxy) -> (Vec<ClusterInputs>, Vec<EndpointInputs>) {
+/// The hash of each cluster's inputs, and the inputs of all endpoints.
+fn all(mesh: &MeshSnapshot, proxy: &Proxy) -> (Vec<u128>, Vec<EndpointInputs>) {
     let scope = scope(mesh, proxy);
-    (cluster_inputs(mesh, &scope), endpoint_inputs(mesh, &scope))
+    let clusters = cluster_inputs(mesh, &scope);
+    (
+        clusters.iter().map(hash128).collect(),
+        endpoint_inputs(mesh, &scope),
+    )
 }
 
 #[test]
@@ -277,7 +285,12 @@ fn the_first_service_of_a_workload_port_is_the_oldest_then_by_host() {
     let inputs = inbound_cluster_inputs(&mesh, &scope(&mesh, &own), &own);
     let names: Vec<_> = inputs.iter().map(ClusterInputs::name).collect();
     assert_eq!(names, ["inbound|8080||"]);
-    let metadata = build_cluster(&inputs[0]).0.unwrap().metadata.unwrap();
+    let metadata = build_cluster(&inputs[0])
+        .0
+        .unwrap()
+        .message()
+        .metadata
+        .unwrap();
     // `web-b.shop…` is before `web.shop…`; the service of another port is not told.
     let told = format!("{metadata:?}");
     assert!(told.contains("web-b.shop.svc.cluster.local"));

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use navarch_envoy::any;
 use navarch_envoy::envoy::config::cluster::v3::Cluster;
-use navarch_envoy::envoy::config::cluster::v3::cluster::TransportSocketMatch;
 use navarch_envoy::envoy::config::core::v3::{
     DataSource, ProxyProtocolConfig, TransportSocket, data_source::Specifier,
     proxy_protocol_config::Version, transport_socket::ConfigType,
@@ -23,16 +22,15 @@ use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::{
 };
 use navarch_envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 use navarch_model::{ClientTlsMode, ClientTlsSettings, ProxyKind, ProxyProtocol};
-use prost_types::{Any, Struct};
 
-use super::mesh_tls::{MeshTls, mesh_context};
+use super::mesh_tls::{MeshNames, MeshTls, ServerNames};
 use super::pool::HttpSide;
-use super::protobuf::{object, packed_socket, text, transport_socket};
+use super::protobuf::transport_socket;
 use super::settings::{ClusterClient, ClusterSettings};
 use crate::config_source::{credential_secret, file_certificate_secret, file_root_secret};
 
-const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
-const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
+pub(super) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
+pub(super) const RAW_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
 const PROXY_PROTOCOL_SOCKET: &str = "envoy.transport_sockets.upstream_proxy_protocol";
 /// The trust anchors of the machine, as Istio's agent knows them.
 const SYSTEM_ROOTS: &str = "system";
@@ -75,7 +73,7 @@ impl TlsFault {
 }
 
 /// What a cluster's TLS depends on.
-pub(crate) struct TlsInputs<'a> {
+pub(super) struct TlsInputs<'a> {
     pub(crate) client: &'a ClusterClient,
     pub(crate) settings: &'a ClusterSettings,
     /// The rule's TLS settings.
@@ -84,8 +82,8 @@ pub(crate) struct TlsInputs<'a> {
     pub(crate) is_automatic: bool,
     /// Identities of the endpoints.
     pub(crate) identities: &'a [Arc<str>],
-    /// SNI of mutual TLS within the mesh.
-    pub(crate) mesh_sni: String,
+    /// The parts of the SNI of mutual TLS within the mesh.
+    pub(crate) mesh_sni: [&'a str; 6],
     /// Whether the service's own identities stand in for those the rule leaves out.
     pub(crate) is_external_registry: bool,
     pub(crate) is_mesh_external: bool,
@@ -100,44 +98,36 @@ pub(crate) struct TlsInputs<'a> {
 /// Which TLS a connection uses.
 enum Choice<'a> {
     Plaintext,
-    Mesh { sans: Vec<String>, sni: String },
+    Mesh,
     Files(Cow<'a, ClientTlsSettings>),
 }
 
-/// Put the transport sockets into a cluster.
+/// Put the transport socket into a cluster, or tell how it speaks mutual TLS of the mesh: those sockets are written.
 ///
 /// # Errors
 /// [`TlsFault`] when TLS is demanded that can't be had; the cluster is then left without a socket.
-pub(crate) fn apply_tls(
+pub(super) fn apply_tls(
     cluster: &mut Cluster,
     http: &mut HttpSide,
     inputs: &TlsInputs<'_>,
-) -> Result<(), TlsFault> {
-    let is_automatic = inputs.tls.is_none();
-    let context = match choose(inputs)? {
-        Choice::Plaintext => return Ok(()),
-        Choice::Mesh { sans, sni } => {
-            let tls = MeshTls {
+) -> Result<Option<MeshTls>, TlsFault> {
+    match choose(inputs)? {
+        Choice::Plaintext => {}
+        Choice::Mesh => {
+            return Ok(Some(MeshTls {
                 is_istio: inputs.client.is_istio,
                 is_http2: http.is_http2(),
-            };
-            let context = mesh_context(tls, sans, &sni);
-            if is_automatic && inputs.is_matched_by_endpoint {
-                cluster.transport_socket_matches = socket_matches(context);
-                return Ok(());
-            }
-            context
+                is_matched_by_endpoint: inputs.tls.is_none() && inputs.is_matched_by_endpoint,
+            }));
         }
+        Choice::Files(tls) if is_withheld(inputs, &tls) => {}
         Choice::Files(tls) => {
-            if is_withheld(inputs, &tls) {
-                return Ok(());
-            }
             set_automatic_names(http, &tls, inputs.is_dynamic);
-            any::pack(&origination_context(inputs, &tls, http.is_http2())?)
+            let context = origination_context(inputs, &tls, http.is_http2())?;
+            cluster.transport_socket = Some(transport_socket(TLS_SOCKET, &context));
         }
-    };
-    cluster.transport_socket = Some(packed_socket(TLS_SOCKET, context));
-    Ok(())
+    }
+    Ok(None)
 }
 
 fn choose<'a>(inputs: &TlsInputs<'a>) -> Result<Choice<'a>, TlsFault> {
@@ -147,13 +137,16 @@ fn choose<'a>(inputs: &TlsInputs<'a>) -> Result<Choice<'a>, TlsFault> {
     if !inputs.is_automatic {
         return Ok(Choice::Plaintext);
     }
-    let sni = inputs.mesh_sni.clone();
-    Ok(match own_files(inputs.client, &inputs.identities(), &sni) {
-        Some(tls) => Choice::Files(Cow::Owned(tls)),
-        None => Choice::Mesh {
-            sans: inputs.identities(),
-            sni,
-        },
+    let own = || {
+        own_files(
+            inputs.client,
+            &inputs.identities(),
+            &inputs.mesh_sni.concat(),
+        )
+    };
+    Ok(match inputs.client.certificates {
+        Some(_) => own().map_or(Choice::Mesh, |tls| Choice::Files(Cow::Owned(tls))),
+        None => Choice::Mesh,
     })
 }
 
@@ -178,17 +171,7 @@ fn choose_by_rule<'a>(
     if !inputs.client.has_workload_certificate {
         return Err(TlsFault::NoWorkloadCertificate);
     }
-    let sans = if tls.subject_alt_names.is_empty() {
-        inputs.identities()
-    } else {
-        tls.subject_alt_names.clone()
-    };
-    let sni = if tls.sni.is_empty() {
-        inputs.mesh_sni.clone()
-    } else {
-        tls.sni.clone()
-    };
-    Ok(Choice::Mesh { sans, sni })
+    Ok(Choice::Mesh)
 }
 
 /// Mutual TLS with the certificate files that the node tells of, if it does.
@@ -210,6 +193,30 @@ impl TlsInputs<'_> {
     }
 }
 
+impl<'a> MeshNames<'a> {
+    /// A rule's own names, else those of the endpoints and the service port.
+    pub(super) fn new(
+        tls: Option<&'a ClientTlsSettings>,
+        identities: &'a [Arc<str>],
+        sni: [&'a str; 6],
+    ) -> Self {
+        let names = tls.map_or(&[][..], |tls| &tls.subject_alt_names);
+        let own_sni = tls.map_or("", |tls| &tls.sni);
+        Self {
+            server_names: if names.is_empty() {
+                ServerNames::Identities(identities)
+            } else {
+                ServerNames::Listed(names)
+            },
+            sni: if own_sni.is_empty() {
+                sni
+            } else {
+                [own_sni, "", "", "", "", ""]
+            },
+        }
+    }
+}
+
 /// Whether a sidecar must not ask for the credential: a rule for everybody would make all sidecars wait for it.
 fn is_withheld(inputs: &TlsInputs<'_>, tls: &ClientTlsSettings) -> bool {
     !tls.credential_name.is_empty()
@@ -226,7 +233,7 @@ pub(super) fn tls_parameters() -> TlsParameters {
     }
 }
 
-pub(super) fn validation_context(sans: Vec<String>) -> CertificateValidationContext {
+fn validation_context(sans: Vec<String>) -> CertificateValidationContext {
     let exact = |san| StringMatcher {
         match_pattern: Some(MatchPattern::Exact(san)),
         ..StringMatcher::default()
@@ -386,22 +393,6 @@ fn set_automatic_names(http: &mut HttpSide, tls: &ClientTlsSettings, is_dynamic:
         upstream.auto_sni = auto_sni;
         upstream.auto_san_validation = auto_san_validation;
     }
-}
-
-/// Mutual TLS to the endpoints that are marked for it, plaintext to the others.
-fn socket_matches(context: Any) -> Vec<TransportSocketMatch> {
-    vec![
-        TransportSocketMatch {
-            name: "tlsMode-istio".into(),
-            r#match: Some(object([("tlsMode", text("istio"))])),
-            transport_socket: Some(packed_socket(TLS_SOCKET, context)),
-        },
-        TransportSocketMatch {
-            name: "tlsMode-disabled".into(),
-            r#match: Some(Struct::default()),
-            transport_socket: Some(transport_socket(RAW_SOCKET, &RawBuffer::default())),
-        },
-    ]
 }
 
 /// Wrap every transport socket of a cluster in the PROXY protocol.

@@ -1,5 +1,7 @@
 //! What a route does: forward, redirect, answer.
 
+use std::borrow::Cow;
+
 use navarch_envoy::envoy::config::core::v3::{DataSource, data_source};
 use navarch_envoy::envoy::config::route::v3::redirect_action::{
     PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier,
@@ -25,7 +27,7 @@ use super::hash_policy::{build_hash_policy, hash_of_destination};
 use super::header::build_header_mutations;
 use super::inputs::{DestinationFacts, RouteClient, VirtualServiceRoutes};
 use super::report::Report;
-use super::retry::build_retry_policy;
+use super::retry::encode_retry_policy;
 use super::route::retry_of;
 use super::scalar::{NO_TIMEOUT, duration, fraction, runtime, whole_percent};
 use super::string_match::{quote, regex};
@@ -33,6 +35,14 @@ use crate::name::outbound_cluster;
 
 /// A cluster that does not exist: requests get 503.
 const UNKNOWN_SERVICE: &str = "UnknownService";
+
+/// An action that forwards.
+pub(super) struct Forward {
+    /// All of it but the retry policy.
+    pub(super) action: RouteAction,
+    /// The retry policy, encoded.
+    pub(super) retry: Option<Cow<'static, [u8]>>,
+}
 
 /// Builds the action of one HTTP rule's routes.
 pub(super) struct RouteBuilder<'a, 'r> {
@@ -56,8 +66,13 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
         }
     }
 
-    /// Set what the route does; `authority` is the Host that the rule's header operations ask for.
-    pub(super) fn add_action(mut self, route: &mut Route, authority: Option<String>) {
+    /// Set what the route does but forward, which is told apart; `authority` is the Host that the rule's header operations
+    /// ask for.
+    pub(super) fn add_action(
+        mut self,
+        route: &mut Route,
+        authority: Option<String>,
+    ) -> Option<Forward> {
         if let Some(redirect) = &self.http.redirect {
             let action = build_redirect(redirect, &self.inputs.client).map(Action::Redirect);
             route.action = action.or_else(|| Some(self.refuse_redirect(redirect.redirect_code)));
@@ -65,9 +80,9 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
             let action = build_direct_response(response);
             route.action = Some(Action::DirectResponse(action));
         } else {
-            let action = self.build_forward(route, authority);
-            route.action = Some(Action::Route(action));
+            return Some(self.build_forward(route, authority));
         }
+        None
     }
 
     /// The answer in place of a redirect that Envoy can't do; it refuses routes without any.
@@ -85,7 +100,7 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
         })
     }
 
-    fn build_forward(&mut self, route: &mut Route, authority: Option<String>) -> RouteAction {
+    fn build_forward(&mut self, route: &mut Route, authority: Option<String>) -> Forward {
         let http = self.http;
         let timeout = http.timeout.map_or(NO_TIMEOUT, duration);
         let mut action = RouteAction {
@@ -109,8 +124,8 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
                 ClusterNotFoundResponseCode::InternalServerError.into();
         }
         let is_hashed = self.add_destinations(route, &mut action);
-        action.retry_policy = build_retry_policy(retry_of(http, &self.inputs.client), is_hashed);
-        action
+        let retry = encode_retry_policy(retry_of(http, &self.inputs.client), is_hashed);
+        Forward { action, retry }
     }
 
     /// The prefix that a rewrite to `/` takes away: Envoy's own prefix rewrite would leave two slashes.
@@ -236,7 +251,7 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
     }
 
     fn facts_of(&self, destination: &Destination) -> Option<&'a DestinationFacts> {
-        self.inputs.destinations.get(destination.host.as_str())
+        self.inputs.find_destination(&destination.host)
     }
 
     fn hash_of(&self, destination: &Destination) -> Option<&'a ConsistentHash> {
@@ -275,7 +290,7 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
                 format!("{path}.host"),
                 format!(
                     "no service `{host}` can be seen from namespace `{}`; requests get 503",
-                    self.inputs.client.namespace
+                    self.inputs.client.viewer.namespace
                 ),
             );
             return;
@@ -405,9 +420,9 @@ fn build_direct_response(response: &HttpDirectResponse) -> DirectResponseAction 
 #[cfg(test)]
 mod tests {
     use navarch_envoy::envoy::config::route::v3::RouteAction;
-    use navarch_model::{HttpRedirect, HttpRewrite, Labels};
+    use navarch_model::{HttpRedirect, HttpRewrite, Labels, Shared};
 
-    use super::super::inputs::RouteClient;
+    use super::super::inputs::{RouteClient, RouteViewer};
     use super::{add_path_rewrite, redirect_port};
 
     #[test]
@@ -428,12 +443,14 @@ mod tests {
                 ..HttpRedirect::default()
             };
             let client = RouteClient {
-                namespace: "a".into(),
-                labels: Labels::new(),
+                viewer: Shared::new(RouteViewer {
+                    namespace: "a".into(),
+                    labels: Labels::new(),
+                    default_retry: None,
+                }),
                 gateway: "mesh".into(),
                 port: 8080,
                 is_tls,
-                default_retry: None,
             };
             assert_eq!(redirect_port(&redirect, &client), want, "{redirect:?}");
         }

@@ -2,6 +2,7 @@
 //!
 //! Source: istio pilot/pkg/networking/core/gateway.go `buildGatewayHTTPRouteConfig`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,12 +11,13 @@ use navarch_snapshot::{GatewayServer, MeshSnapshot, ProxyScope};
 
 use super::domain::host_and_port;
 use super::inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, VirtualHostInputs,
-    VirtualServiceRoutes,
+    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
+    VirtualHostInputs, VirtualServiceRoutes,
 };
 use super::route::has_routes;
 use super::selection::Precedence;
-use super::sidecar::{destinations_of, only_port, port_numbers, relevant_rule};
+use super::sidecar::{only_port, port_numbers, relevant_rule};
+use super::text_list::TextList;
 
 /// Finds the inputs of a router's route configurations.
 pub(super) struct GatewayRoutes<'a> {
@@ -23,52 +25,62 @@ pub(super) struct GatewayRoutes<'a> {
     scope: &'a ProxyScope,
     /// Visible VirtualServices by Gateway, in Istio's order.
     by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
+    /// Of services that do not say who may see them.
+    default_visibility: Vec<Visibility>,
     has_attempt_count: bool,
+    viewer: Shared<RouteViewer>,
 }
 
 /// One host's virtual host, while servers and VirtualServices add to it.
 #[derive(Debug, Clone)]
 struct Draft {
     name: String,
-    domains: Vec<Arc<str>>,
-    routes: Vec<Shared<VirtualServiceRoutes>>,
+    domains: TextList,
+    routes: Vec<Arc<VirtualServiceRoutes>>,
     is_https_only: bool,
 }
 
-/// Routes of one VirtualService for one Gateway; all servers of a route configuration share the first one's port.
-type RouteCache = BTreeMap<(Arc<str>, u128), Option<Shared<VirtualServiceRoutes>>>;
+/// Virtual hosts on their way into a route configuration, by host in lower case.
+type Drafts<'a> = BTreeMap<Cow<'a, str>, Draft>;
+
+/// Routes of one VirtualService (by its hash) for one Gateway; all servers of a route configuration share the first one's
+/// port.
+type RouteCache<'a> = BTreeMap<(&'a str, u128), Option<Arc<VirtualServiceRoutes>>>;
 
 impl<'a> GatewayRoutes<'a> {
     pub(super) fn new(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> Self {
+        let default = scope.mesh_config.default_service_export_to.iter();
         Self {
             mesh,
             scope,
             by_gateway: by_gateway(scope),
+            default_visibility: default.map(|token| Visibility::parse(token)).collect(),
             has_attempt_count: super::has_attempt_count(scope),
+            viewer: Shared::new(RouteViewer::new(scope)),
         }
     }
 
     /// Inputs of one name.
     pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
-        let Some(servers) = self.scope.gateways.routes.get(name) else {
+        let Some((name, servers)) = self.scope.gateways.routes.get_key_value(name) else {
             return super::unknown(name);
         };
-        let mut drafts: BTreeMap<Hostname, Draft> = BTreeMap::new();
+        let mut drafts = Drafts::new();
         let mut cache = RouteCache::new();
         for server in servers {
             self.add_server(server, &mut drafts, &mut cache);
         }
-        let mut virtual_hosts: Vec<VirtualHostInputs> = if drafts.is_empty() {
+        let mut virtual_hosts: Vec<Arc<VirtualHostInputs>> = if drafts.is_empty() {
             let port = servers.first().map_or(0, |s| s.server.port.number);
-            vec![black_hole(port)]
+            vec![Arc::new(black_hole(port))]
         } else {
             let drafts = collapse(drafts).into_iter();
-            drafts.map(|draft| self.finish(draft)).collect()
+            drafts.map(|draft| Arc::new(self.finish(draft))).collect()
         };
         virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
         RouteConfigurationInputs {
-            name: name.into(),
-            virtual_hosts: virtual_hosts.into_iter().map(Shared::new).collect(),
+            name: name.clone(),
+            virtual_hosts,
             is_unknown: false,
         }
     }
@@ -77,11 +89,7 @@ impl<'a> GatewayRoutes<'a> {
         VirtualHostInputs {
             name: draft.name.into(),
             domains: draft.domains,
-            routes: draft
-                .routes
-                .into_iter()
-                .map(RouteSource::VirtualService)
-                .collect(),
+            routes: RouteSource::VirtualServices(draft.routes),
             has_attempt_count: self.has_attempt_count,
             is_https_only: draft.is_https_only,
             is_sorted: true,
@@ -90,9 +98,9 @@ impl<'a> GatewayRoutes<'a> {
 
     fn add_server(
         &self,
-        entry: &GatewayServer,
-        drafts: &mut BTreeMap<Hostname, Draft>,
-        cache: &mut RouteCache,
+        entry: &'a GatewayServer,
+        drafts: &mut Drafts<'a>,
+        cache: &mut RouteCache<'a>,
     ) {
         let server = &entry.server;
         let is_https_only = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
@@ -106,9 +114,7 @@ impl<'a> GatewayRoutes<'a> {
                 continue;
             };
             for host in hosts {
-                let draft = drafts
-                    .entry(lower(host))
-                    .or_insert_with_key(|host| Draft::new(host, server.port.number));
+                let draft = draft_of(host, server.port.number, drafts);
                 draft.routes.push(routes.clone());
                 draft.is_https_only |= is_https_only;
             }
@@ -117,21 +123,18 @@ impl<'a> GatewayRoutes<'a> {
             return;
         }
         for host in &server.hosts {
-            let draft = drafts
-                .entry(lower(host))
-                .or_insert_with_key(|host| Draft::new(host, server.port.number));
-            draft.is_https_only = true;
+            draft_of(host, server.port.number, drafts).is_https_only = true;
         }
     }
 
     fn routes_of(
         &self,
         virtual_service: &Shared<VirtualService>,
-        entry: &GatewayServer,
-        cache: &mut RouteCache,
-    ) -> Option<Shared<VirtualServiceRoutes>> {
+        entry: &'a GatewayServer,
+        cache: &mut RouteCache<'a>,
+    ) -> Option<Arc<VirtualServiceRoutes>> {
         cache
-            .entry((entry.gateway.clone(), virtual_service.hash128()))
+            .entry((&*entry.gateway, virtual_service.hash128()))
             .or_insert_with(|| self.build_routes(virtual_service, entry))
             .clone()
     }
@@ -140,29 +143,22 @@ impl<'a> GatewayRoutes<'a> {
         &self,
         virtual_service: &Shared<VirtualService>,
         entry: &GatewayServer,
-    ) -> Option<Shared<VirtualServiceRoutes>> {
-        let group = &self.scope.group;
+    ) -> Option<Arc<VirtualServiceRoutes>> {
         let client = RouteClient {
-            namespace: group.namespace.clone(),
-            labels: group.labels.clone(),
+            viewer: self.viewer.clone(),
             gateway: entry.gateway.clone(),
             port: entry.server.port.number,
             is_tls: entry.server.tls.is_some(),
-            default_retry: super::default_retry(self.scope),
         };
         if !has_routes(virtual_service, &client) {
             return None;
         }
-        let destinations = virtual_service.spec.http.iter().flat_map(destinations_of);
-        let facts = destinations.map(|destination| {
-            let host = Hostname::from(destination.host.as_str());
-            let facts = self.destination_facts(&host, &virtual_service.metadata.namespace);
-            (host, facts)
-        });
-        Some(Shared::new(VirtualServiceRoutes {
+        let namespace = &virtual_service.metadata.namespace;
+        let facts = |host: &Hostname| self.destination_facts(host, namespace);
+        Some(Arc::new(VirtualServiceRoutes {
             virtual_service: virtual_service.clone(),
-            destinations: facts.collect(),
-            client: Shared::new(client),
+            destinations: VirtualServiceRoutes::facts_of(virtual_service, facts),
+            client,
         }))
     }
 
@@ -186,21 +182,18 @@ impl<'a> GatewayRoutes<'a> {
         if !service.export_to.is_empty() {
             return Visibility::is_visible(&service.export_to, &service.namespace, viewer);
         }
-        let default = self.scope.mesh_config.default_service_export_to.iter();
-        let default: Vec<Visibility> = default.map(|token| Visibility::parse(token)).collect();
-        Visibility::is_visible(&default, &service.namespace, viewer)
+        Visibility::is_visible(&self.default_visibility, &service.namespace, viewer)
     }
 }
 
-impl Draft {
-    fn new(host: &Hostname, port: u32) -> Self {
-        Self {
-            name: host_and_port(host.as_str(), port),
-            domains: vec![host.as_str().into()],
-            routes: Vec::new(),
-            is_https_only: false,
-        }
-    }
+/// The draft of a host.
+fn draft_of<'d, 'a>(host: &'a str, port: u32, drafts: &'d mut Drafts<'a>) -> &'d mut Draft {
+    drafts.entry(lower(host)).or_insert_with_key(|host| Draft {
+        name: host_and_port(host, port),
+        domains: TextList::of(host),
+        routes: Vec::new(),
+        is_https_only: false,
+    })
 }
 
 /// Visible VirtualServices by Gateway, in order of precedence.
@@ -251,33 +244,30 @@ fn narrower<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     if !a.starts_with('*') && !b.starts_with('*') {
         return None;
     }
-    let (first, second) = (Hostname::from(a), Hostname::from(b));
-    if first.is_subset_of(&second) {
+    if Hostname::is_subset(a, b) {
         return Some(a);
     }
-    second.is_subset_of(&first).then_some(b)
+    Hostname::is_subset(b, a).then_some(b)
 }
 
 /// Join virtual hosts with the same routes under the name of the most specific host
 /// (istio gateway.go `collapseDuplicateRoutes`): routes are large, and hosts may be many.
-fn collapse(drafts: BTreeMap<Hostname, Draft>) -> Vec<Draft> {
-    let mut drafts: Vec<(Hostname, Draft)> = drafts.into_iter().collect();
+fn collapse(drafts: Drafts<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<(Cow<'_, str>, Draft)> = drafts.into_iter().collect();
     drafts.sort_by(|(a, _), (b, _)| {
-        let order = |host: &Hostname| {
-            let length = host.as_str().len();
-            (host.is_wildcard(), std::cmp::Reverse(length))
-        };
+        let order = |host: &str| (host.starts_with('*'), std::cmp::Reverse(host.len()));
         order(a).cmp(&order(b)).then_with(|| a.cmp(b))
     });
     let mut joined: Vec<Draft> = Vec::with_capacity(drafts.len());
-    let mut known: BTreeMap<(Vec<u128>, bool), usize> = BTreeMap::new();
+    // Routes of one VirtualService and Gateway are one allocation.
+    let mut known: BTreeMap<(Vec<*const VirtualServiceRoutes>, bool), usize> = BTreeMap::new();
     for (_, draft) in drafts {
-        let routes = draft.routes.iter().map(Shared::hash128).collect();
+        let routes = draft.routes.iter().map(Arc::as_ptr).collect();
         let first = *known
             .entry((routes, draft.is_https_only))
             .or_insert(joined.len());
         match joined.get_mut(first) {
-            Some(into) => into.domains.extend(draft.domains),
+            Some(into) => into.domains.extend(&draft.domains),
             None => joined.push(draft),
         }
     }
@@ -288,15 +278,15 @@ fn collapse(drafts: BTreeMap<Hostname, Draft>) -> Vec<Draft> {
 fn black_hole(port: u32) -> VirtualHostInputs {
     VirtualHostInputs {
         name: host_and_port("blackhole", port).into(),
-        domains: vec!["*".into()],
-        routes: Vec::new(),
+        domains: TextList::of("*"),
+        routes: RouteSource::VirtualServices(Vec::new()),
         has_attempt_count: false,
         is_https_only: false,
         is_sorted: true,
     }
 }
 
-fn lower(host: &str) -> Hostname {
+fn lower(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return host.to_ascii_lowercase().into();
     }

@@ -1,5 +1,8 @@
 //! Retry policies.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use navarch_envoy::any::{pack, pack_default};
 use navarch_envoy::envoy::config::route::v3::RetryPolicy;
 use navarch_envoy::envoy::config::route::v3::retry_policy::{
@@ -8,6 +11,7 @@ use navarch_envoy::envoy::config::route::v3::retry_policy::{
 use navarch_envoy::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use navarch_envoy::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use navarch_model::HttpRetry;
+use prost::Message;
 
 use super::scalar::duration;
 
@@ -35,6 +39,24 @@ pub(super) fn build_retry_policy(
         Some(policy) => customize(out, policy),
         None => Some(out),
     }
+}
+
+/// [`build_retry_policy`], encoded; Istio's default is once for all.
+pub(super) fn encode_retry_policy(
+    policy: Option<&HttpRetry>,
+    is_consistent_hash: bool,
+) -> Option<Cow<'static, [u8]>> {
+    static DEFAULTS: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+        [false, true].map(|is_consistent_hash| {
+            let policy = build_retry_policy(None, is_consistent_hash);
+            policy.unwrap_or_default().encode_to_vec()
+        })
+    });
+    if policy.is_none() {
+        return Some(Cow::Borrowed(&DEFAULTS[usize::from(is_consistent_hash)]));
+    }
+    let policy = build_retry_policy(policy, is_consistent_hash)?;
+    Some(Cow::Owned(policy.encode_to_vec()))
 }
 
 /// The retry policy of requests to the workload itself: those that it did not begin to read are sent again.

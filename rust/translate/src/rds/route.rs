@@ -1,19 +1,18 @@
 //! Routes: of a VirtualService for one listener, of a service without one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use navarch_envoy::any::pack;
-use navarch_envoy::envoy::config::core::v3::Metadata;
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
 use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteMatch};
+use navarch_envoy::field::envoy::config::route::v3::{route, route_action};
+use navarch_envoy::wire::Template;
 use navarch_model::{
-    Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, RouteSemantics, VirtualService, is_selected,
+    ConsistentHash, Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, RouteSemantics,
+    VirtualService, is_selected,
 };
-use prost_types::value::Kind as ValueKind;
-use prost_types::{Struct, Value};
 
 use super::action::{RouteBuilder, is_rewritten_by_match};
 use super::cors::build_cors;
@@ -25,8 +24,8 @@ use super::report::Report;
 use super::retry::build_retry_policy;
 use super::route_match::{build_match, is_catch_all, match_everything, path_label};
 use super::scalar::NO_TIMEOUT;
-use super::wire::{OwnParts, RouteList, ServiceParts, SharedParts};
-use crate::name::{ClusterName, outbound_cluster};
+use super::wire::{ForwardParts, OwnParts, RouteList, ServiceParts, SharedParts};
+use crate::name::{ClusterName, Decimal, outbound_parts};
 
 /// The name of the only route of a service without a VirtualService.
 const DEFAULT_ROUTE: &str = "default";
@@ -58,44 +57,39 @@ pub(super) fn has_routes(virtual_service: &VirtualService, client: &RouteClient)
 
 /// Add the only route of a service without a VirtualService.
 pub(super) fn add_service_route(routes: &mut RouteList, inputs: &ServiceRoute) {
-    static PLAIN: LazyLock<ServiceParts> = LazyLock::new(|| {
-        ServiceParts::new(build_service_route(&ServiceRoute {
-            hostname: "any".into(),
-            port: 0,
-            consistent_hash: None,
-            default_retry: None,
-        }))
-    });
-    if inputs.consistent_hash.is_some() || inputs.default_retry.is_some() {
-        routes.push(&build_service_route(inputs), true);
-        return;
-    }
+    static PLAIN: LazyLock<ServiceParts> = LazyLock::new(|| service_parts(None, None));
+    let (hash, retry) = (&inputs.consistent_hash, &inputs.default_retry);
+    let own;
+    let parts = if hash.is_none() && retry.is_none() {
+        &*PLAIN
+    } else {
+        own = service_parts(hash.as_deref(), retry.as_deref());
+        &own
+    };
+    let port = Decimal::new(inputs.port);
     let host = inputs.hostname.as_str();
-    let cluster = outbound_cluster(inputs.port, "", host);
-    routes.push_service(&PLAIN, &cluster, &service_operation(inputs));
+    let cluster = outbound_parts(port.as_str(), "", host);
+    routes.push_service(parts, &cluster, &[host, ":", port.as_str(), "/*"]);
 }
 
-fn service_operation(inputs: &ServiceRoute) -> String {
-    format!("{}:{}/*", inputs.hostname, inputs.port)
-}
-
-/// The only route of a service without a VirtualService (istio route.go `BuildDefaultHTTPOutboundRoute`).
-fn build_service_route(inputs: &ServiceRoute) -> Route {
-    let host = inputs.hostname.as_str();
+/// The only route of services without a VirtualService (istio route.go `BuildDefaultHTTPOutboundRoute`).
+fn service_parts(hash: Option<&ConsistentHash>, retry: Option<&HttpRetry>) -> ServiceParts {
     let mut action = RouteAction {
-        cluster_specifier: Some(ClusterSpecifier::Cluster(outbound_cluster(
-            inputs.port,
-            "",
-            host,
-        ))),
-        retry_policy: build_retry_policy(inputs.default_retry.as_deref(), false),
+        retry_policy: build_retry_policy(retry, false),
         timeout: Some(NO_TIMEOUT),
         max_grpc_timeout: Some(NO_TIMEOUT),
         ..RouteAction::default()
     };
-    let hash = inputs.consistent_hash.as_deref();
     action.hash_policy.extend(hash.and_then(build_hash_policy));
-    default_route(&service_operation(inputs), action)
+    let route = Route {
+        decorator: None,
+        action: None,
+        ..default_route("", RouteAction::default())
+    };
+    ServiceParts {
+        route: Template::of(&route, route::ONEOFS),
+        action: Template::of(&action, route_action::ONEOFS),
+    }
 }
 
 /// The route `default` that takes everything.
@@ -121,8 +115,8 @@ fn push_routes(
 ) -> bool {
     if http.matches.is_empty() {
         let matcher = match_everything();
-        let mut shared = build_shared(inputs, (index, http), &matcher, report);
-        routes.push_parts(&mut shared, &own_parts(&matcher, http, None));
+        let shared = build_shared(inputs, (index, http), &matcher, report);
+        routes.push_parts(&shared, &own_parts(&matcher, http, None));
         return true;
     }
     let is_shared = !is_rewritten_by_match(http, inputs.virtual_service.semantics);
@@ -161,8 +155,8 @@ fn is_for_client(condition: &HttpMatchRequest, client: &RouteClient) -> bool {
             .any(|name| **name == *client.gateway);
     }
     let namespace = &condition.source_namespace;
-    is_selected(&condition.source_labels, &client.labels)
-        && (namespace.is_empty() || **namespace == *client.namespace)
+    is_selected(&condition.source_labels, &client.viewer.labels)
+        && (namespace.is_empty() || **namespace == *client.viewer.namespace)
 }
 
 /// Whether a condition matches every request of every client.
@@ -175,26 +169,26 @@ fn is_for_everybody(condition: &HttpMatchRequest) -> bool {
 }
 
 /// What the routes of a rule have in common, whatever their conditions.
-fn build_shared(
-    inputs: &VirtualServiceRoutes,
+fn build_shared<'a>(
+    inputs: &'a VirtualServiceRoutes,
     (index, http): (usize, &HttpRoute),
     matcher: &RouteMatch,
     report: &mut Report<'_>,
-) -> SharedParts {
+) -> SharedParts<'a> {
     let virtual_service = &inputs.virtual_service;
     let headers = build_header_mutations(http.headers.as_ref());
     let is_matcher_read = is_rewritten_by_match(http, virtual_service.semantics);
     let mut route = Route {
-        name: http.name.clone(),
         r#match: is_matcher_read.then(|| matcher.clone()),
-        metadata: Some(config_metadata(virtual_service)),
         request_headers_to_add: headers.request_add,
         request_headers_to_remove: headers.request_remove,
         response_headers_to_add: headers.response_add,
         response_headers_to_remove: headers.response_remove,
         ..Route::default()
     };
-    RouteBuilder::new(inputs, (index, http), report).add_action(&mut route, headers.authority);
+    let builder = RouteBuilder::new(inputs, (index, http), report);
+    let forward = builder.add_action(&mut route, headers.authority);
+    route.r#match = None;
     if let Some(fault) = http.fault.as_ref().and_then(build_fault) {
         let name = "envoy.filters.http.fault".to_owned();
         route.typed_per_filter_config.insert(name, pack(&fault));
@@ -204,8 +198,17 @@ fn build_shared(
         let config = pack(&build_cors(policy));
         route.typed_per_filter_config.insert(name, config);
     }
-    let operation = operation(&route, &virtual_service.metadata.name, inputs.client.port);
-    SharedParts::new(route, operation)
+    let metadata = &virtual_service.metadata;
+    let action = forward.as_ref().map(|forward| &forward.action);
+    SharedParts {
+        operation: operation(action, &metadata.name, inputs.client.port),
+        fields: Template::of(&route, route::ONEOFS),
+        forward: forward.map(|forward| ForwardParts {
+            fields: Template::of(&forward.action, route_action::ONEOFS),
+            retry: forward.retry,
+        }),
+        origin: (&metadata.namespace, &metadata.name),
+    }
 }
 
 fn own_parts<'a>(
@@ -231,35 +234,16 @@ fn route_name<'a>(http: &'a HttpRoute, condition: Option<&HttpMatchRequest>) -> 
 
 /// What traces call the route, up to its path: the destination where there is one, else the VirtualService
 /// (istio `GetRouteOperation`).
-fn operation(route: &Route, virtual_service: &str, port: u32) -> String {
-    let cluster = match &route.action {
-        Some(Action::Route(RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::Cluster(name)),
-            ..
-        })) => ClusterName::parse(name),
+fn operation(action: Option<&RouteAction>, virtual_service: &str, port: u32) -> String {
+    let cluster = match action.and_then(|action| action.cluster_specifier.as_ref()) {
+        Some(ClusterSpecifier::Cluster(name)) => ClusterName::parse(name),
         _ => None,
     };
-    match cluster {
-        Some(ClusterName::Outbound { port, host, .. }) => format!("{host}:{port}"),
-        _ => format!("{virtual_service}:{port}"),
-    }
-}
-
-/// The object behind a route, for Istio's tools and access logs (istio util.go `BuildConfigInfoMetadata`).
-fn config_metadata(virtual_service: &VirtualService) -> Metadata {
-    let metadata = &virtual_service.metadata;
-    let config = format!(
-        "/apis/networking.istio.io/v1/namespaces/{}/virtual-service/{}",
-        metadata.namespace, metadata.name
-    );
-    let value = Value {
-        kind: Some(ValueKind::StringValue(config)),
+    let (subject, port) = match cluster {
+        Some(ClusterName::Outbound { port, host, .. }) => (host, port),
+        _ => (virtual_service, port),
     };
-    let fields = BTreeMap::from([("config".to_owned(), value)]);
-    Metadata {
-        filter_metadata: BTreeMap::from([("istio".to_owned(), Struct { fields })]),
-        ..Metadata::default()
-    }
+    [subject, ":", Decimal::new(port).as_str()].concat()
 }
 
 /// Tell of the rules behind the one that catches everything.
@@ -275,7 +259,9 @@ fn report_unreachable(inputs: &VirtualServiceRoutes, index: usize, report: &mut 
 
 /// The retry policy of a rule: its own, else the mesh's.
 pub(super) fn retry_of<'a>(http: &'a HttpRoute, client: &'a RouteClient) -> Option<&'a HttpRetry> {
-    http.retries.as_ref().or(client.default_retry.as_deref())
+    http.retries
+        .as_ref()
+        .or(client.viewer.default_retry.as_deref())
 }
 
 #[cfg(test)]
@@ -285,18 +271,20 @@ mod tests {
         StringMatch, VirtualService,
     };
 
-    use super::super::inputs::{RouteClient, VirtualServiceRoutes};
+    use super::super::inputs::{RouteClient, RouteViewer, VirtualServiceRoutes};
     use super::super::wire::RouteList;
     use super::{add_routes, has_routes, is_for_client};
 
     fn client() -> RouteClient {
         RouteClient {
-            namespace: "shop".into(),
-            labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+            viewer: Shared::new(RouteViewer {
+                namespace: "shop".into(),
+                labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+                default_retry: None,
+            }),
             gateway: "mesh".into(),
             port: 80,
             is_tls: false,
-            default_retry: None,
         }
     }
 
@@ -346,8 +334,8 @@ mod tests {
         assert!(has_routes(&virtual_service, &client()));
         let inputs = VirtualServiceRoutes {
             virtual_service: Shared::new(virtual_service),
-            client: Shared::new(client()),
-            destinations: std::collections::BTreeMap::default(),
+            client: client(),
+            destinations: Vec::new(),
         };
         let mut diagnostics = Vec::new();
         let mut routes = RouteList::default();

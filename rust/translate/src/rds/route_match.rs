@@ -70,7 +70,7 @@ pub(super) fn is_catch_all(matcher: &RouteMatch) -> bool {
 /// The path as traces show it.
 pub(super) fn path_label(matcher: &RouteMatch) -> Cow<'_, str> {
     match &matcher.path_specifier {
-        Some(PathSpecifier::Prefix(path)) => format!("{path}*").into(),
+        Some(PathSpecifier::Prefix(path)) => [path.as_str(), "*"].concat().into(),
         Some(PathSpecifier::Path(path)) => path.into(),
         Some(PathSpecifier::SafeRegex(pattern)) => pattern.regex.as_str().into(),
         _ => "/*".into(),

@@ -8,20 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    Destination, Hostname, HttpRetry, HttpRoute, OutboundTrafficPolicyMode, Protocol, Resolution,
-    Service, Shared, VirtualService,
+    Hostname, OutboundTrafficPolicyMode, Protocol, Resolution, Service, ServicePort, Shared,
+    VirtualService,
 };
 use navarch_snapshot::{EgressScope, ProxyScope};
 
-use super::domain::{DomainRegistry, Viewer, bracketed, domains_of, host_and_port};
+use super::domain::{DomainRegistry, TextSet, Viewer, host_and_port};
 use super::hash_policy::{has_hash, hash_of_port};
 use super::inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, ServiceRoute,
-    UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
+    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
+    ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 use super::name::{RouteName, find_egress};
 use super::route::has_routes;
 use super::selection::{HostIndex, Precedence};
+use super::text_list::TextList;
 use super::virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
 use crate::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, PASSTHROUGH_CLUSTER, outbound_cluster};
 
@@ -30,8 +31,10 @@ pub(super) struct SidecarRoutes<'a> {
     scope: &'a ProxyScope,
     viewer: Viewer,
     has_attempt_count: bool,
-    default_retry: Option<Arc<HttpRetry>>,
-    unknown_hosts: Shared<VirtualHostInputs>,
+    client: Shared<RouteViewer>,
+    /// The name of the mesh itself where rules name gateways.
+    mesh: Arc<str>,
+    unknown_hosts: Arc<VirtualHostInputs>,
 }
 
 /// An egress listener, indexed once for all its ports.
@@ -42,27 +45,81 @@ struct EgressIndex<'a> {
 
 /// All virtual hosts of a port.
 struct PortHosts {
-    all: Vec<Shared<VirtualHostInputs>>,
+    all: Vec<Arc<VirtualHostInputs>>,
     /// Made when the first sniffed port asks.
-    by_domain: OnceCell<BTreeMap<Arc<str>, usize>>,
+    by_domain: OnceCell<BTreeMap<String, usize>>,
 }
 
-/// One group of virtual hosts with the same routes.
+/// One group of virtual hosts with the same routes: those of a VirtualService on one port.
 struct Entry<'a> {
     port: u32,
-    /// Hosts of a VirtualService that are no services.
+    /// Hosts that are no services.
     hosts: Vec<Hostname>,
     services: Vec<&'a Shared<Service>>,
-    routes: RouteSource,
+    routes: Arc<VirtualServiceRoutes>,
 }
 
-/// The services that one listener port can reach, and the VirtualServices that apply.
+/// The services that one listener port can reach.
 struct PortView<'a> {
     /// 0 where requests for all ports come together.
     port: u32,
-    services: BTreeMap<&'a Hostname, &'a Shared<Service>>,
     by_age: Vec<&'a Shared<Service>>,
-    client: Shared<RouteClient>,
+    /// Made when the first VirtualService asks.
+    services: OnceCell<BTreeMap<&'a Hostname, &'a Shared<Service>>>,
+}
+
+impl<'a> PortView<'a> {
+    fn services(&self) -> &BTreeMap<&'a Hostname, &'a Shared<Service>> {
+        let all = || self.by_age.iter().map(|s| (&s.hostname, *s)).collect();
+        self.services.get_or_init(all)
+    }
+}
+
+/// Virtual hosts on their way into a route configuration.
+struct HostCollector<'a> {
+    routes: &'a SidecarRoutes<'a>,
+    /// 0 where requests for all ports come together.
+    view_port: u32,
+    registry: DomainRegistry,
+    names: TextSet,
+    all: Vec<Arc<VirtualHostInputs>>,
+}
+
+impl HostCollector<'_> {
+    /// Add a virtual host, unless there is one of that name or no domain is left for it.
+    fn add(
+        &mut self,
+        (host, service): (&Hostname, Option<&Service>),
+        port: u32,
+        routes: impl FnOnce() -> RouteSource,
+    ) {
+        let name = host_and_port(host.as_str(), port);
+        if !self.names.insert(&name) {
+            return;
+        }
+        let mut domains = match service {
+            None => self.registry.take_host(host.as_str()),
+            Some(service) => {
+                let port = (self.view_port == 0).then_some(port);
+                let viewer = &self.routes.viewer;
+                self.registry.take_service(service, port, viewer)
+            }
+        };
+        if self.view_port == 0 && port != 80 {
+            // Without a port a request means port 80.
+            domains = domains.filtered(|domain| domain.contains(':'));
+        }
+        if !domains.is_empty() {
+            self.all.push(Arc::new(VirtualHostInputs {
+                name: name.into(),
+                domains,
+                routes: routes(),
+                has_attempt_count: self.routes.has_attempt_count,
+                is_https_only: false,
+                is_sorted: false,
+            }));
+        }
+    }
 }
 
 impl<'a> SidecarRoutes<'a> {
@@ -72,7 +129,8 @@ impl<'a> SidecarRoutes<'a> {
             scope,
             viewer: Viewer::new(&scope.group),
             has_attempt_count,
-            default_retry: super::default_retry(scope),
+            client: Shared::new(RouteViewer::new(scope)),
+            mesh: "mesh".into(),
             unknown_hosts: unknown_hosts(scope),
         }
     }
@@ -127,121 +185,68 @@ impl<'a> SidecarRoutes<'a> {
         egress: &'a EgressScope,
         index: &EgressIndex<'a>,
         port: u32,
-    ) -> Vec<Shared<VirtualHostInputs>> {
-        let view = self.view(egress, index, port);
+    ) -> Vec<Arc<VirtualHostInputs>> {
+        let view = view(egress, index, port);
         let entries = self.entries(index, &view);
+        let silent = silent_services(&entries, &view);
         let mut registry = DomainRegistry::default();
-        for (entry, service) in entries
+        let of_entries = entries
             .iter()
-            .flat_map(|e| e.services.iter().map(move |s| (e, s)))
-        {
-            let host = service.hostname.as_str();
-            registry.known.insert(host_and_port(host, entry.port));
-            registry.known.insert(host.to_owned());
+            .flat_map(|entry| entry.services.iter().map(|service| (*service, entry.port)));
+        for (service, port) in of_entries.chain(silent.iter().copied()) {
+            let port = (view.port == 0).then_some(port);
+            registry.add_known(service.hostname.as_str(), port);
         }
-        let mut names = BTreeSet::new();
-        let mut out = Vec::new();
+        let mut hosts = HostCollector {
+            routes: self,
+            view_port: view.port,
+            registry,
+            names: TextSet::default(),
+            all: Vec::with_capacity(silent.len() + entries.len() + 1),
+        };
         for entry in &entries {
-            let hosts = entry.hosts.iter().map(|host| (host, None));
-            let services = entry.services.iter().map(|s| (&s.hostname, Some(*s)));
-            for (host, service) in hosts.chain(services) {
-                let name = host_and_port(host.as_str(), entry.port);
-                if !names.insert(name.clone()) {
-                    continue;
-                }
-                let domains = match service {
-                    None => vec![(bracketed(host.as_str()), false)],
-                    Some(service) => {
-                        let port = (view.port == 0).then_some(entry.port);
-                        domains_of(service, port, &self.viewer)
-                    }
-                };
-                let mut domains = registry.take(domains);
-                if view.port == 0 && entry.port != 80 {
-                    // Without a port a request means port 80.
-                    domains.retain(|domain| domain.contains(':'));
-                }
-                if !domains.is_empty() {
-                    out.push(self.virtual_host(name, domains, entry.routes.clone()));
-                }
+            let routes = || RouteSource::VirtualServices(vec![entry.routes.clone()]);
+            for host in &entry.hosts {
+                hosts.add((host, None), entry.port, routes);
+            }
+            for service in &entry.services {
+                hosts.add((&service.hostname, Some(service)), entry.port, routes);
             }
         }
-        out.sort_by(|a, b| a.name.cmp(&b.name));
-        out
+        for (service, port) in silent {
+            let host = (&service.hostname, Some(&**service));
+            hosts.add(host, port, || self.service_route(service, port));
+        }
+        let mut all = hosts.all;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
-    fn virtual_host(
-        &self,
-        name: String,
-        domains: Vec<Arc<str>>,
-        routes: RouteSource,
-    ) -> Shared<VirtualHostInputs> {
-        Shared::new(VirtualHostInputs {
-            name: name.into(),
-            domains,
-            routes: vec![routes],
-            has_attempt_count: self.has_attempt_count,
-            is_https_only: false,
-            is_sorted: false,
-        })
-    }
-
-    fn view(&self, egress: &'a EgressScope, index: &EgressIndex<'a>, port: u32) -> PortView<'a> {
-        let by_age: Vec<&Shared<Service>> = if port == 0 {
-            egress.services.iter().collect()
-        } else {
-            index.by_port.get(&port).cloned().unwrap_or_default()
-        };
-        let group = &self.scope.group;
-        let client = RouteClient {
-            namespace: group.namespace.clone(),
-            labels: group.labels.clone(),
-            gateway: "mesh".into(),
+    /// The sidecar's side of requests that come to a port.
+    fn client(&self, port: u32) -> RouteClient {
+        RouteClient {
+            viewer: self.client.clone(),
+            gateway: self.mesh.clone(),
             port,
             is_tls: false,
-            default_retry: self.default_retry.clone(),
-        };
-        PortView {
-            port,
-            services: by_age.iter().map(|s| (&s.hostname, *s)).collect(),
-            by_age,
-            client: Shared::new(client),
         }
     }
 
-    /// Virtual hosts of VirtualServices, oldest first, then of the services that none speaks for.
+    /// Virtual hosts of VirtualServices, oldest first.
     fn entries(&self, index: &EgressIndex<'a>, view: &PortView<'a>) -> Vec<Entry<'a>> {
         let all = &index.virtual_services;
         // Hosts that are no services get routes on port 80 only (and where all ports come together): Istio's own limit.
-        let chosen = if view.port == 80 {
+        let chosen = if all.virtual_services.is_empty() {
+            Vec::new()
+        } else if view.port == 80 {
             (0..all.virtual_services.len()).collect()
         } else {
-            all.matching(&view.services)
+            all.matching(view.services())
         };
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(chosen.len());
         for i in chosen {
             self.add_virtual_service(all, i, view, &mut entries);
         }
-        let spoken_for: BTreeSet<&Hostname> = entries
-            .iter()
-            .flat_map(|entry: &Entry<'_>| &entry.services)
-            .map(|service| &service.hostname)
-            .collect();
-        let silent = |service: &&&Shared<Service>| {
-            service.resolution != Resolution::Alias && !spoken_for.contains(&service.hostname)
-        };
-        let mut defaults = Vec::new();
-        for service in view.by_age.iter().filter(silent) {
-            for port in http_ports(service, view.port) {
-                defaults.push(Entry {
-                    port,
-                    hosts: Vec::new(),
-                    services: vec![*service],
-                    routes: self.service_route(service, port),
-                });
-            }
-        }
-        entries.extend(defaults);
         entries
     }
 
@@ -253,7 +258,7 @@ impl<'a> SidecarRoutes<'a> {
         entries: &mut Vec<Entry<'a>>,
     ) {
         let virtual_service = index.virtual_services[i];
-        if !has_routes(virtual_service, &view.client) {
+        if !has_routes(virtual_service, &self.client(view.port)) {
             return;
         }
         let (hosts, services) = split_hosts(index, i, view);
@@ -281,24 +286,19 @@ impl<'a> SidecarRoutes<'a> {
     fn virtual_service_routes(
         &self,
         virtual_service: &Shared<VirtualService>,
-        view: &PortView<'_>,
-    ) -> RouteSource {
-        let destinations = virtual_service.spec.http.iter().flat_map(destinations_of);
-        let facts = destinations.map(|destination| {
-            let host = Hostname::from(destination.host.as_str());
-            let facts = self.destination_facts(&host, view);
-            (host, facts)
-        });
-        RouteSource::VirtualService(Shared::new(VirtualServiceRoutes {
+        view: &PortView<'a>,
+    ) -> Arc<VirtualServiceRoutes> {
+        let facts = |host: &Hostname| self.destination_facts(host, view);
+        Arc::new(VirtualServiceRoutes {
+            destinations: VirtualServiceRoutes::facts_of(virtual_service, facts),
             virtual_service: virtual_service.clone(),
-            client: view.client.clone(),
-            destinations: facts.collect(),
-        }))
+            client: self.client(view.port),
+        })
     }
 
     /// What a listener port sees of a host: the service only if it has that very port.
-    fn destination_facts(&self, host: &Hostname, view: &PortView<'_>) -> DestinationFacts {
-        let seen = view.services.get(host);
+    fn destination_facts(&self, host: &Hostname, view: &PortView<'a>) -> DestinationFacts {
+        let seen = view.services().get(host);
         let known = self.scope.find_service(host.as_str());
         DestinationFacts {
             alias_of: seen.and_then(|service| service.external_name.clone()),
@@ -318,18 +318,52 @@ impl<'a> SidecarRoutes<'a> {
             hostname: service.hostname.clone(),
             port,
             consistent_hash: hash.cloned().map(Box::new),
-            default_retry: self.default_retry.clone(),
+            default_retry: self.client.default_retry.clone(),
         })
     }
+}
+
+/// The services of a port in an egress listener, or all for the port 0.
+fn view<'a>(egress: &'a EgressScope, index: &EgressIndex<'a>, port: u32) -> PortView<'a> {
+    let by_age: Vec<&Shared<Service>> = if port == 0 {
+        egress.services.iter().collect()
+    } else {
+        index.by_port.get(&port).cloned().unwrap_or_default()
+    };
+    PortView {
+        port,
+        by_age,
+        services: OnceCell::new(),
+    }
+}
+
+/// The services that no VirtualService speaks for, with each of their ports.
+fn silent_services<'a>(
+    entries: &[Entry<'a>],
+    view: &PortView<'a>,
+) -> Vec<(&'a Shared<Service>, u32)> {
+    let spoken_for: BTreeSet<&Hostname> = entries
+        .iter()
+        .flat_map(|entry| &entry.services)
+        .map(|service| &service.hostname)
+        .collect();
+    let services = view.by_age.iter().filter(|service| {
+        service.resolution != Resolution::Alias
+            && (spoken_for.is_empty() || !spoken_for.contains(&service.hostname))
+    });
+    services
+        .flat_map(|service| http_ports(service, view.port).map(move |port| (*service, port)))
+        .collect()
 }
 
 impl<'a> EgressIndex<'a> {
     fn new(egress: &'a EgressScope, precedence: &Precedence<'_>) -> Self {
         let mut by_port: BTreeMap<u32, Vec<&Shared<Service>>> = BTreeMap::new();
         for service in &egress.services {
-            let ports: BTreeSet<u32> = service.ports.iter().map(|port| port.number).collect();
-            for port in ports {
-                by_port.entry(port).or_default().push(service);
+            for (i, port) in service.ports.iter().enumerate() {
+                if is_first_of_number(service, i) {
+                    by_port.entry(port.number).or_default().push(service);
+                }
             }
         }
         Self {
@@ -339,8 +373,14 @@ impl<'a> EgressIndex<'a> {
     }
 }
 
+/// Whether no port before the `i`-th has its number.
+fn is_first_of_number(service: &Service, i: usize) -> bool {
+    let number = service.ports[i].number;
+    service.ports[..i].iter().all(|port| port.number != number)
+}
+
 impl PortHosts {
-    fn new(all: Vec<Shared<VirtualHostInputs>>) -> Self {
+    fn new(all: Vec<Arc<VirtualHostInputs>>) -> Self {
         Self {
             all,
             by_domain: OnceCell::new(),
@@ -352,7 +392,7 @@ impl PortHosts {
             let all = self.all.iter().enumerate();
             let domains = all.flat_map(|(i, inputs)| {
                 let domains = inputs.domains.iter();
-                domains.map(move |domain| (domain.clone(), i))
+                domains.map(move |domain| (domain.to_owned(), i))
             });
             domains.collect()
         });
@@ -362,29 +402,22 @@ impl PortHosts {
     /// Whether one of them is for every host.
     fn takes_all(&self) -> bool {
         let mut firsts = self.all.iter().filter_map(|inputs| inputs.domains.first());
-        firsts.any(|domain| &**domain == "*")
+        firsts.any(|domain| domain == "*")
     }
 
     /// A sniffed port's listener is for one service only, whatever requests call it
     /// (istio httproute.go `getVirtualHostsForSniffedServicePort`).
-    fn of_sniffed_port(&self, name: &str, host: &str) -> Vec<Shared<VirtualHostInputs>> {
+    fn of_sniffed_port(&self, name: &str, host: &str) -> Vec<Arc<VirtualHostInputs>> {
         let found: BTreeSet<usize> = [name, host].iter().filter_map(|d| self.find(d)).collect();
         let mut found = found.into_iter().map(|i| &self.all[i]);
         match (found.next(), found.next()) {
-            (Some(only), None) => vec![Shared::new(VirtualHostInputs {
-                domains: vec!["*".into()],
+            (Some(only), None) => vec![Arc::new(VirtualHostInputs {
+                domains: TextList::of("*"),
                 ..VirtualHostInputs::clone(only)
             })],
             (first, second) => first.into_iter().chain(second).cloned().collect(),
         }
     }
-}
-
-/// All hosts that an HTTP rule sends requests to.
-pub(super) fn destinations_of(http: &HttpRoute) -> impl Iterator<Item = &Destination> {
-    let mirrors = http.mirrors.iter().filter_map(|m| m.destination.as_ref());
-    let routes = http.route.iter().map(|route| &route.destination);
-    routes.chain(&http.mirror).chain(mirrors)
 }
 
 /// The port of a service that has one only.
@@ -422,14 +455,14 @@ fn split_hosts<'a>(
         .iter()
         .partition(|host| host.is_wildcard());
     for host in exact {
-        match view.services.get(host) {
+        match view.services().get(host) {
             Some(service) => services.push(*service),
             None => hosts.push(host.clone()),
         }
     }
     for host in wildcards {
         let mut is_found = false;
-        for service in &view.by_age {
+        for service in view.by_age.iter().copied() {
             if service.hostname.is_matching(host) {
                 is_found = true;
                 if index.most_specific(&service.hostname) == Some(i) {
@@ -445,19 +478,20 @@ fn split_hosts<'a>(
 }
 
 /// The ports of a service that speak HTTP or may; of all, or only the one of that number.
-fn http_ports(service: &Service, port: u32) -> Vec<u32> {
-    let mut seen = BTreeSet::new();
-    let ports = service.ports.iter();
+fn http_ports(service: &Service, port: u32) -> impl Iterator<Item = u32> + use<'_> {
+    let is_http = |p: &ServicePort| p.protocol.is_http() || p.protocol.is_unsupported();
+    let ports = service.ports.iter().enumerate();
     ports
-        .filter(|p| port == 0 || p.number == port)
-        .filter(|p| p.protocol.is_http() || p.protocol.is_unsupported())
-        .map(|p| p.number)
-        .filter(|number| seen.insert(*number))
-        .collect()
+        .filter(move |(_, p)| (port == 0 || p.number == port) && is_http(p))
+        .filter(move |(i, p)| {
+            let mut before = service.ports[..*i].iter();
+            !before.any(|other| other.number == p.number && is_http(other))
+        })
+        .map(|(_, p)| p.number)
 }
 
 /// What happens to requests for hosts that are not known.
-fn unknown_hosts(scope: &ProxyScope) -> Shared<VirtualHostInputs> {
+fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs> {
     let policy = &scope.outbound_traffic_policy;
     let (name, routes) = match policy.mode {
         OutboundTrafficPolicyMode::RegistryOnly => (BLOCK_ALL, UnknownHosts::Block),
@@ -474,10 +508,10 @@ fn unknown_hosts(scope: &ProxyScope) -> Shared<VirtualHostInputs> {
             (name, pass(name, ALLOW_ANY_DYNAMIC_DNS_CLUSTER))
         }
     };
-    Shared::new(VirtualHostInputs {
+    Arc::new(VirtualHostInputs {
         name: name.into(),
-        domains: vec!["*".into()],
-        routes: vec![RouteSource::Unknown(routes)],
+        domains: TextList::of("*"),
+        routes: RouteSource::Unknown(routes),
         has_attempt_count: super::has_attempt_count(scope),
         is_https_only: false,
         is_sorted: false,

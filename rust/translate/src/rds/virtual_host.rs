@@ -1,11 +1,15 @@
 //! Virtual hosts.
 
+use std::sync::LazyLock;
+
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
 use navarch_envoy::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use navarch_envoy::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, VirtualHost,
 };
+use navarch_envoy::field::envoy::config::route::v3::virtual_host;
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::Diagnostic;
 
 use super::inputs::{RouteSource, UnknownHosts, VirtualHostInputs};
@@ -25,31 +29,38 @@ pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 pub(super) fn write_virtual_host(
     inputs: &VirtualHostInputs,
     routes: &mut RouteList,
-    out: &mut Vec<u8>,
+    out: &mut Writer,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for source in &inputs.routes {
-        match source {
-            RouteSource::Service(service) => add_service_route(routes, service),
-            RouteSource::VirtualService(of) => add_routes(routes, of, diagnostics),
-            RouteSource::Unknown(unknown) => routes.push(&build_unknown_route(unknown), true),
+    match &inputs.routes {
+        RouteSource::Service(service) => add_service_route(routes, service),
+        RouteSource::VirtualServices(all) => {
+            for of in all {
+                add_routes(routes, of, diagnostics);
+            }
         }
+        RouteSource::Unknown(unknown) => routes.push(&build_unknown_route(unknown), true),
     }
     if inputs.is_sorted {
         routes.sort();
     }
-    let tls = if inputs.is_https_only {
-        TlsRequirementType::All
-    } else {
-        TlsRequirementType::None
-    };
-    let rest = VirtualHost {
-        include_request_attempt_count: inputs.has_attempt_count,
-        require_tls: tls.into(),
-        ..VirtualHost::default()
-    };
-    routes.write_virtual_host((&inputs.name, &inputs.domains), &rest, out);
+    let rest = &REST[usize::from(inputs.has_attempt_count)][usize::from(inputs.is_https_only)];
+    routes.write_virtual_host((&inputs.name, &inputs.domains), rest, out);
 }
+
+/// What a virtual host has besides name, domains and routes, by whether attempts are counted and only HTTPS is served.
+static REST: LazyLock<[[Template; 2]; 2]> = LazyLock::new(|| {
+    [false, true].map(|include_request_attempt_count| {
+        [TlsRequirementType::None, TlsRequirementType::All].map(|tls| {
+            let rest = VirtualHost {
+                include_request_attempt_count,
+                require_tls: tls.into(),
+                ..VirtualHost::default()
+            };
+            Template::of(&rest, virtual_host::ONEOFS)
+        })
+    })
+});
 
 fn build_unknown_route(unknown: &UnknownHosts) -> Route {
     let (name, action) = match unknown {

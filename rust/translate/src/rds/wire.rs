@@ -7,62 +7,35 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use navarch_envoy::envoy::config::route::v3::route::Action;
-use navarch_envoy::envoy::config::route::v3::{
-    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+use navarch_envoy::envoy::config::route::v3::{Route, RouteConfiguration, RouteMatch};
+use navarch_envoy::field::envoy::config::route::v3::{
+    decorator, route, route_action, route_configuration, virtual_host,
 };
-use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
+use navarch_envoy::wire::{Template, Writer};
 
-/// Field numbers of `envoy.config.route.v3`.
-const VIRTUAL_HOSTS: u32 = 2;
-const HOST_NAME: u32 = 1;
-const DOMAINS: u32 = 2;
-const ROUTES: u32 = 3;
-const MATCH: u32 = 1;
-const ACTION: u32 = 2;
-const CLUSTER: u32 = 1;
-const DECORATOR: u32 = 5;
-const OPERATION: u32 = 1;
+use super::text_list::TextList;
+use crate::encoded::{Encoded, References};
+use crate::istio_metadata::write_config_metadata;
 
-/// A route configuration, encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedRouteConfiguration {
-    /// By which listeners ask for it.
-    pub name: String,
-    /// The message.
-    pub bytes: Vec<u8>,
-}
-
-impl EncodedRouteConfiguration {
-    /// Of virtual hosts that `write` writes behind what is there, as [`RouteList::write_virtual_host`] does.
-    pub(super) fn new(whole: RouteConfiguration, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let name = whole.name.clone();
-        let mut bytes = Vec::new();
-        let head = RouteConfiguration {
-            name: whole.name,
-            ..RouteConfiguration::default()
-        };
-        head.encode_raw(&mut bytes);
-        write(&mut bytes);
-        let tail = RouteConfiguration {
-            name: String::new(),
-            ..whole
-        };
-        tail.encode_raw(&mut bytes);
-        Self { name, bytes }
+/// A route configuration of virtual hosts that `write` writes behind its name, as [`RouteList::write_virtual_host`] does.
+pub(super) fn encode_route_configuration(
+    name: &Arc<str>,
+    rest: &RouteConfiguration,
+    write: impl FnOnce(&mut Writer),
+) -> Encoded<RouteConfiguration> {
+    let mut out = Writer::default();
+    if !name.is_empty() {
+        out.text(route_configuration::NAME, &[name]);
     }
-
-    /// The message.
-    pub fn message(&self) -> RouteConfiguration {
-        RouteConfiguration::decode(self.bytes.as_slice()).unwrap_or_default()
-    }
+    write(&mut out);
+    out.append_message(rest);
+    Encoded::new(name.clone(), out, References::Nothing)
 }
 
 /// The routes of one virtual host, one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct RouteList {
-    bytes: Vec<u8>,
+    out: Writer,
     spans: Vec<Span>,
 }
 
@@ -75,92 +48,31 @@ struct Span {
 
 /// What routes of one rule have in common.
 #[derive(Debug)]
-pub(super) struct SharedParts {
-    /// The fields between matcher and decorator.
-    before: Vec<u8>,
-    /// The fields behind the decorator, as a message and encoded.
-    rest: Route,
-    after: Vec<u8>,
+pub(super) struct SharedParts<'a> {
+    /// All fields but an action that forwards, matcher, metadata, decorator, name and prefix of statistics.
+    pub(super) fields: Template,
+    /// The action, if it forwards.
+    pub(super) forward: Option<ForwardParts>,
+    /// Namespace and name of the VirtualService.
+    pub(super) origin: (&'a str, &'a str),
     /// What traces call the routes, up to the path.
-    operation: String,
+    pub(super) operation: String,
 }
 
-impl SharedParts {
-    /// Of a route; its matcher and decorator are each condition's own.
-    pub(super) fn new(mut route: Route, operation: String) -> Self {
-        let before = Route {
-            action: route.action.take(),
-            metadata: route.metadata.take(),
-            ..Route::default()
-        };
-        route.r#match = None;
-        route.decorator = None;
-        Self {
-            before: before.encode_to_vec(),
-            after: route.encode_to_vec(),
-            rest: route,
-            operation,
-        }
-    }
-
-    fn rename(&mut self, name: &str, stat_prefix: &str) {
-        if self.rest.name != name || self.rest.stat_prefix != stat_prefix {
-            name.clone_into(&mut self.rest.name);
-            stat_prefix.clone_into(&mut self.rest.stat_prefix);
-            self.after = self.rest.encode_to_vec();
-        }
-    }
+/// An action that forwards.
+#[derive(Debug)]
+pub(super) struct ForwardParts {
+    /// All fields but the retry policy.
+    pub(super) fields: Template,
+    /// The retry policy, encoded.
+    pub(super) retry: Option<Cow<'static, [u8]>>,
 }
 
-/// What the routes of services without any policy have in common.
+/// What the routes of services without any policy have in common, and their action.
 #[derive(Debug)]
 pub(super) struct ServiceParts {
-    matcher: Vec<u8>,
-    /// The action but for its cluster.
-    action: Vec<u8>,
-    name: Vec<u8>,
-}
-
-impl ServiceParts {
-    /// Of the route of any such service.
-    pub(super) fn new(route: Route) -> Self {
-        let action = match route.action {
-            Some(Action::Route(action)) => RouteAction {
-                cluster_specifier: None,
-                ..action
-            },
-            _ => RouteAction::default(),
-        };
-        let matcher = Route {
-            r#match: route.r#match,
-            ..Route::default()
-        };
-        let name = Route {
-            name: route.name,
-            ..Route::default()
-        };
-        Self {
-            matcher: matcher.encode_to_vec(),
-            action: action.encode_to_vec(),
-            name: name.encode_to_vec(),
-        }
-    }
-}
-
-/// The length of a field of so many bytes.
-fn field_len(number: u32, len: usize) -> usize {
-    key_len(number) + encoded_len_varint(len as u64) + len
-}
-
-/// Write what stands before so many bytes in a field.
-fn begin_field(number: u32, len: usize, out: &mut Vec<u8>) {
-    encode_key(number, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
-}
-
-fn write_field(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    begin_field(number, bytes.len(), out);
-    out.extend_from_slice(bytes);
+    pub(super) route: Template,
+    pub(super) action: Template,
 }
 
 /// What a condition adds to the parts of its rule.
@@ -176,34 +88,65 @@ pub(super) struct OwnParts<'a> {
 impl RouteList {
     /// Add a route.
     pub(super) fn push(&mut self, route: &Route, is_catch_all: bool) {
-        let start = self.bytes.len();
-        route.encode_raw(&mut self.bytes);
-        self.end(start, is_catch_all);
+        self.add(is_catch_all, |out| out.append_message(route));
     }
 
     /// Add the route of a condition.
-    pub(super) fn push_parts(&mut self, shared: &mut SharedParts, own: &OwnParts<'_>) {
-        shared.rename(&own.name, own.stat_prefix);
-        let start = self.bytes.len();
-        message::encode(MATCH, own.matcher, &mut self.bytes);
-        self.bytes.extend_from_slice(&shared.before);
-        let operation_len = shared.operation.len() + own.path_label.len();
-        begin_field(
-            DECORATOR,
-            field_len(OPERATION, operation_len),
-            &mut self.bytes,
-        );
-        begin_field(OPERATION, operation_len, &mut self.bytes);
-        self.bytes.extend_from_slice(shared.operation.as_bytes());
-        self.bytes.extend_from_slice(own.path_label.as_bytes());
-        self.bytes.extend_from_slice(&shared.after);
-        self.end(start, own.is_catch_all);
+    pub(super) fn push_parts(&mut self, shared: &SharedParts<'_>, own: &OwnParts<'_>) {
+        self.add(own.is_catch_all, |out| {
+            let mut filling = shared.fields.fill(out);
+            filling.message(route::MATCH, |out| out.append_message(own.matcher));
+            if let Some(forward) = &shared.forward {
+                filling.message(route::ROUTE, |out| {
+                    let mut action = forward.fields.fill(out);
+                    if let Some(retry) = &forward.retry {
+                        action.encoded(route_action::RETRY_POLICY, retry);
+                    }
+                    action.finish();
+                });
+            }
+            let place = filling.at(route::METADATA);
+            write_config_metadata(route::METADATA, "virtual-service", shared.origin, place);
+            filling.message(route::DECORATOR, |out| {
+                out.text(decorator::OPERATION, &[&shared.operation, &own.path_label]);
+            });
+            if !own.name.is_empty() {
+                filling.text(route::NAME, &[&own.name]);
+            }
+            if !own.stat_prefix.is_empty() {
+                filling.text(route::STAT_PREFIX, &[own.stat_prefix]);
+            }
+            filling.finish();
+        });
     }
 
-    fn end(&mut self, start: usize, is_catch_all: bool) {
+    /// Add the route of a service that differs from others of its kind by cluster and operation only; both in parts.
+    pub(super) fn push_service(
+        &mut self,
+        shared: &ServiceParts,
+        cluster: &[&str],
+        operation: &[&str],
+    ) {
+        self.add(true, |out| {
+            let mut filling = shared.route.fill(out);
+            filling.message(route::ROUTE, |out| {
+                let mut action = shared.action.fill(out);
+                action.text(route_action::CLUSTER, cluster);
+                action.finish();
+            });
+            filling.message(route::DECORATOR, |out| {
+                out.text(decorator::OPERATION, operation);
+            });
+            filling.finish();
+        });
+    }
+
+    fn add(&mut self, is_catch_all: bool, write: impl FnOnce(&mut Writer)) {
+        let start = self.out.len();
+        write(&mut self.out);
         self.spans.push(Span {
             start,
-            end: self.bytes.len(),
+            end: self.out.len(),
             is_catch_all,
         });
     }
@@ -215,59 +158,34 @@ impl RouteList {
 
     /// Write a virtual host with these routes, and forget them.
     ///
-    /// `rest` is what else the virtual host has; its own name and domains come first.
+    /// `rest` is what else the virtual host has.
     pub(super) fn write_virtual_host(
         &mut self,
-        (name, domains): (&str, &[Arc<str>]),
-        rest: &VirtualHost,
-        out: &mut Vec<u8>,
+        (name, domains): (&str, &TextList),
+        rest: &Template,
+        out: &mut Writer,
     ) {
-        let len = field_len(HOST_NAME, name.len())
-            + domains
-                .iter()
-                .map(|d| field_len(DOMAINS, d.len()))
-                .sum::<usize>()
-            + self
-                .spans
-                .iter()
-                .map(|s| field_len(ROUTES, s.end - s.start))
-                .sum::<usize>()
-            + rest.encoded_len();
-        out.reserve(field_len(VIRTUAL_HOSTS, len));
-        begin_field(VIRTUAL_HOSTS, len, out);
-        write_field(HOST_NAME, name.as_bytes(), out);
-        for domain in domains {
-            write_field(DOMAINS, domain.as_bytes(), out);
-        }
-        for span in self.spans.drain(..) {
-            write_field(ROUTES, &self.bytes[span.start..span.end], out);
-        }
-        rest.encode_raw(out);
-        self.bytes.clear();
-    }
-
-    /// Add the route of a service that differs from others of its kind by cluster and operation only.
-    pub(super) fn push_service(&mut self, shared: &ServiceParts, cluster: &str, operation: &str) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&shared.matcher);
-        let len = field_len(CLUSTER, cluster.len()) + shared.action.len();
-        begin_field(ACTION, len, &mut self.bytes);
-        write_field(CLUSTER, cluster.as_bytes(), &mut self.bytes);
-        self.bytes.extend_from_slice(&shared.action);
-        begin_field(
-            DECORATOR,
-            field_len(OPERATION, operation.len()),
-            &mut self.bytes,
-        );
-        write_field(OPERATION, operation.as_bytes(), &mut self.bytes);
-        self.bytes.extend_from_slice(&shared.name);
-        self.end(start, true);
+        let routes = self.out.as_slice();
+        out.message(route_configuration::VIRTUAL_HOSTS, |out| {
+            let mut host = rest.fill(out);
+            host.text(virtual_host::NAME, &[name]);
+            for domain in domains.iter() {
+                host.text(virtual_host::DOMAINS, &[domain]);
+            }
+            for span in &self.spans {
+                host.encoded(virtual_host::ROUTES, &routes[span.start..span.end]);
+            }
+            host.finish();
+        });
+        self.spans.clear();
+        self.out.clear();
     }
 
     /// The routes as messages.
     #[cfg(test)]
     pub(super) fn messages(&self) -> Vec<Route> {
-        let decode = |span: &Span| Route::decode(&self.bytes[span.start..span.end]).unwrap();
+        let routes = self.out.as_slice();
+        let decode = |span: &Span| prost::Message::decode(&routes[span.start..span.end]).unwrap();
         self.spans.iter().map(decode).collect()
     }
 }
