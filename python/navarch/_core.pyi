@@ -190,6 +190,9 @@ class Core:
         controllers wrote are left to the writer.
         """
 
+    def wanted_key_sets(self) -> dict[str, float]:
+        """Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid)."""
+
     def sync_status(self) -> bytes:
         """Return what each connected proxy has acknowledged, as a JSON list."""
 

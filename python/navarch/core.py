@@ -342,6 +342,11 @@ class Core:
             found = self._core.statuses(known_epoch)
         return (found[0], json.loads(found[1])) if found else None
 
+    def wanted_key_sets(self) -> dict[str, float]:
+        """Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid)."""
+        with _wrapped():
+            return self._core.wanted_key_sets()
+
     def sync_status(self) -> bytes:
         """Return what each connected proxy has acknowledged, as a JSON list."""
         with _wrapped():

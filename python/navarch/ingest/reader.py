@@ -8,15 +8,13 @@ import re
 from typing import Any, Final
 
 from navarch import errors, records
-from navarch.crds import mesh_config, mesh_networks, registry
+from navarch.crds import key_set, mesh_config, mesh_networks, registry
 from navarch.sources import base
 
 WITHOUT_EFFECT: Final = frozenset(
     {
-        "AuthorizationPolicy",
         "EnvoyFilter",
         "ProxyConfig",
-        "RequestAuthentication",
         "Telemetry",
         "TrafficExtension",
         "WasmPlugin",
@@ -35,7 +33,7 @@ _PATH_PART: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
 def read_object(raw: records.RawObject) -> records.Record:
-    """Check an object, or settings of the whole mesh.
+    """Check an object, settings of the whole mesh, or a fetched key set.
 
     Raises:
         errors.CrdError: The object is not valid; it has every fault.
@@ -48,6 +46,10 @@ def read_object(raw: records.RawObject) -> records.Record:
     if raw.key == mesh_networks.KEY:
         payload = mesh_networks.read_mesh_networks(raw.body, raw.origin)
         return records.Record(raw.key, payload, raw.origin)
+    if raw.key.kind == key_set.KIND:
+        return records.Record(
+            raw.key, key_set.read_key_set(raw.body, raw.key, raw.origin), raw.origin
+        )
     return registry.read(raw)
 
 

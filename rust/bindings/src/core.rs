@@ -295,6 +295,17 @@ impl Core {
         Ok(made.map(|(epoch, text)| (epoch, PyBytes::new(py, text.as_bytes()))))
     }
 
+    /// Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid).
+    fn wanted_key_sets(&self, py: Python<'_>) -> Result<BTreeMap<String, f64>, PyErr> {
+        Ok(cross(py, || {
+            let wanted = self.epochs.mesh().wanted_key_sets().into_iter();
+            let seconds = |span: Option<navarch_model::Span>| span.unwrap_or_default().as_seconds();
+            Ok(wanted
+                .map(|(address, span)| (address, seconds(span)))
+                .collect())
+        })?)
+    }
+
     /// Return what each connected proxy has acknowledged or rejected, as a JSON list.
     fn sync_status<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>, PyErr> {
         let text = cross(py, || Ok(debug::sync_status(&self.fleet).to_string()))?;

@@ -3,10 +3,11 @@
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ConfigKey, ConfigMapFacts, DestinationRule, Diagnostic, EndpointSlice, Gateway, Ingress,
-    IngressClass, Kind, KubernetesNamespace, KubernetesNode, KubernetesPod, KubernetesService,
-    MeshConfig, MeshNetworks, Metadata, PeerAuthentication, SecretFacts, ServiceEntry, Severity,
-    Sidecar, VirtualService, WorkloadEntry, gateway_api,
+    AuthorizationPolicy, ConfigKey, ConfigMapFacts, DestinationRule, Diagnostic, EndpointSlice,
+    Gateway, Ingress, IngressClass, JsonWebKeySet, Kind, KubernetesNamespace, KubernetesNode,
+    KubernetesPod, KubernetesService, MeshConfig, MeshNetworks, Metadata, PeerAuthentication,
+    RequestAuthentication, SecretFacts, ServiceEntry, Severity, Sidecar, VirtualService,
+    WorkloadEntry, gateway_api,
 };
 
 /// A typed object of any kind.
@@ -30,6 +31,9 @@ pub enum Object {
     Gateway(Gateway),
     Sidecar(Sidecar),
     PeerAuthentication(PeerAuthentication),
+    RequestAuthentication(RequestAuthentication),
+    AuthorizationPolicy(AuthorizationPolicy),
+    JsonWebKeySet(JsonWebKeySet),
     Secret(SecretFacts),
     ConfigMap(ConfigMapFacts),
     Ingress(Ingress),
@@ -72,6 +76,9 @@ pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnost
         Kind::Gateway => read(key, payload).map(Object::Gateway),
         Kind::Sidecar => read(key, payload).map(Object::Sidecar),
         Kind::PeerAuthentication => read(key, payload).map(Object::PeerAuthentication),
+        Kind::RequestAuthentication => read(key, payload).map(Object::RequestAuthentication),
+        Kind::AuthorizationPolicy => read(key, payload).map(Object::AuthorizationPolicy),
+        Kind::JsonWebKeySet => read(key, payload).map(Object::JsonWebKeySet),
         Kind::Secret => read(key, payload).map(Object::Secret),
         Kind::ConfigMap => read(key, payload).map(Object::ConfigMap),
         Kind::Ingress => read(key, payload).map(Object::Ingress),

@@ -56,6 +56,12 @@ kinds! {
     Sidecar,
     /// security.istio.io
     PeerAuthentication,
+    /// security.istio.io
+    RequestAuthentication,
+    /// security.istio.io
+    AuthorizationPolicy,
+    /// A key set as it was fetched; of namespace "", named by the address that RequestAuthentications fetch it from.
+    JsonWebKeySet,
     /// v1; only whether it can serve as a credential
     Secret,
     /// v1; only whether it can serve as trust anchors

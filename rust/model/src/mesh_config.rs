@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::{
-    ConnectionPoolSettings, HttpRetry, Labels, LocalityLoadBalancerSetting, Number,
-    OutboundTrafficPolicyMode, OutlierDetection, Span, TcpKeepalive, ZoneAwareLoadBalancerSetting,
-    is_selected,
+    ConnectionPoolSettings, ExtensionProvider, HttpRetry, Labels, LocalityLoadBalancerSetting,
+    Number, OutboundTrafficPolicyMode, OutlierDetection, Span, TcpKeepalive,
+    ZoneAwareLoadBalancerSetting, is_selected,
 };
 
 /// The mesh-wide settings that the core reads.
@@ -116,26 +116,6 @@ impl Default for MeshConfig {
             extension_providers: Vec::new(),
         }
     }
-}
-
-/// A named service that proxies work with; those of kinds that the core does not read are empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
-#[serde(default)]
-pub struct ExtensionProvider {
-    /// Unique in the mesh.
-    pub name: String,
-    /// Serves secrets of credential names that begin with `sds://`.
-    pub sds: Option<ProviderService>,
-}
-
-/// Where a provider is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
-#[serde(default)]
-pub struct ProviderService {
-    /// `[namespace/]host`; without a namespace the host must be unique.
-    pub service: String,
-    /// The service's port.
-    pub port: u32,
 }
 
 /// What happens to traffic for unknown destinations, mesh-wide.

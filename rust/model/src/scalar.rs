@@ -29,6 +29,15 @@ impl Span {
         }
     }
 
+    /// In seconds, with what a double holds of the fraction.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "spans are far below 2^52 seconds"
+    )]
+    pub fn as_seconds(self) -> f64 {
+        self.seconds as f64 + f64::from(self.nanos) / 1e9
+    }
+
     /// Whether the span is zero.
     pub const fn is_zero(self) -> bool {
         self.seconds == 0 && self.nanos == 0

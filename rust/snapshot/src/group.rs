@@ -63,7 +63,11 @@ impl MeshSnapshot {
     /// The group of a proxy in this epoch.
     pub fn group_of(&self, proxy: &Proxy) -> Shared<NodeGroup> {
         let mut labels = self.proxy_labels(proxy);
-        labels.retain(|key, _| self.rules.label_keys.contains(key));
+        let rules = &self.rules;
+        let is_router = proxy.kind == ProxyKind::Router;
+        labels.retain(|key, _| {
+            rules.label_keys.contains(key) || is_router && rules.policy_label_keys.contains(key)
+        });
         let told = &proxy.metadata.labels;
         let label = |key: &str| told.get(key).cloned().unwrap_or_default();
         let network = if proxy.metadata.network.is_empty() {

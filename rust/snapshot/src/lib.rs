@@ -14,6 +14,7 @@ mod group;
 mod ingress;
 mod mesh;
 mod mutual_tls;
+mod policy;
 mod registry;
 mod scope;
 mod sidecar;
@@ -33,6 +34,7 @@ pub use gateway_merge::{
 pub use group::NodeGroup;
 pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};
 pub use mutual_tls::MutualTlsModes;
+pub use policy::{TokenIssuer, WorkloadPolicies};
 pub use scope::{EgressScope, ProxyScope, destination_hosts};
 pub use store::MeshStore;
 pub use target::ServiceTarget;

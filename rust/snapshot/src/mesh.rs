@@ -11,6 +11,7 @@ use navarch_model::{
 use crate::analysis::Analysis;
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mutual_tls::{MutualTlsModes, PeerAuthenticationIndex};
+use crate::policy::PolicyIndex;
 use crate::sidecar::SidecarIndex;
 
 /// What a mesh is told of itself at start.
@@ -85,8 +86,11 @@ pub(crate) struct RuleIndex {
     pub(crate) gateways: Vec<Shared<Gateway>>,
     pub(crate) sidecars: SidecarIndex,
     pub(crate) peer_authentications: PeerAuthenticationIndex,
+    pub(crate) policies: PolicyIndex,
     /// Label keys of proxies that any rule looks at.
     pub(crate) label_keys: BTreeSet<String>,
+    /// Label keys of routers that policies look at: those of a sidecar shape only what is its own.
+    pub(crate) policy_label_keys: BTreeSet<String>,
 }
 
 /// A frozen, indexed mesh.

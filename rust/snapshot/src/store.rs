@@ -35,6 +35,9 @@ struct Rules {
     gateways: BTreeMap<Name, Shared<navarch_model::Gateway>>,
     sidecars: BTreeMap<Name, Shared<navarch_model::Sidecar>>,
     peer_authentications: BTreeMap<Name, Shared<navarch_model::PeerAuthentication>>,
+    request_authentications: BTreeMap<Name, Shared<navarch_model::RequestAuthentication>>,
+    authorization_policies: BTreeMap<Name, Shared<navarch_model::AuthorizationPolicy>>,
+    key_sets: BTreeMap<Name, Shared<navarch_model::JsonWebKeySet>>,
 }
 
 /// Holds every object; one writer applies batches, readers take snapshots.
@@ -185,6 +188,13 @@ impl MeshStore {
             Kind::Gateway => put!(self.rules.gateways, Gateway),
             Kind::Sidecar => put!(self.rules.sidecars, Sidecar),
             Kind::PeerAuthentication => put!(self.rules.peer_authentications, PeerAuthentication),
+            Kind::RequestAuthentication => {
+                put!(self.rules.request_authentications, RequestAuthentication)
+            }
+            Kind::AuthorizationPolicy => {
+                put!(self.rules.authorization_policies, AuthorizationPolicy)
+            }
+            Kind::JsonWebKeySet => put!(self.rules.key_sets, JsonWebKeySet),
         };
         if is_changed {
             dirty.add_object(key);

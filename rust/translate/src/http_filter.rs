@@ -13,6 +13,8 @@ use prost_types::Any;
 
 pub(crate) use istio::typed_struct;
 
+use crate::policy::PolicyFacts;
+
 /// Which side of a proxy a listener is on (istio `networking.ListenerClass`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ListenerClass {
@@ -43,28 +45,46 @@ pub(crate) struct FilterContext {
     pub(crate) is_ipv4_only: bool,
 }
 
-type Build = fn(FilterContext) -> Option<HttpFilter>;
+/// What makes a filter, or the filters of policies.
+enum Row {
+    /// `None` where the filter is absent in a context.
+    One(fn(FilterContext) -> Option<HttpFilter>),
+    /// Inbound and in gateways only.
+    Policies(fn(&PolicyFacts) -> Vec<HttpFilter>),
+}
 
-/// First to last. A filter that is absent in a context gives `None`.
-const ORDER: &[Build] = &[
+/// First to last.
+const ORDER: &[Row] = &[
     // Before all others, so that what they refuse is told with the peer's name.
-    istio::metadata_exchange,
-    stock::grpc_web,
-    stock::grpc_stats,
-    istio::alpn,
+    Row::One(istio::metadata_exchange),
+    // Before tokens are verified: such a policy knows nothing of them, and its authorizer may add one.
+    Row::Policies(PolicyFacts::custom_http),
+    Row::Policies(PolicyFacts::tokens),
+    Row::Policies(PolicyFacts::authorization_http),
+    Row::One(stock::grpc_web),
+    Row::One(stock::grpc_stats),
+    Row::One(istio::alpn),
     // Routes configure these two; without them their settings are refused.
-    stock::fault,
-    stock::cors,
-    stock::dynamic_forward_proxy,
-    stock::router,
+    Row::One(stock::fault),
+    Row::One(stock::cors),
+    Row::One(stock::dynamic_forward_proxy),
+    Row::One(stock::router),
 ];
 
 /// The filters of a connection manager, in order.
-pub(crate) fn http_filters(context: FilterContext) -> Vec<HttpFilter> {
-    ORDER.iter().filter_map(|build| build(context)).collect()
+pub(crate) fn http_filters(context: FilterContext, policies: &PolicyFacts) -> Vec<HttpFilter> {
+    let mut filters = Vec::with_capacity(ORDER.len());
+    for row in ORDER {
+        match row {
+            Row::One(build) => filters.extend(build(context)),
+            Row::Policies(build) => filters.extend(build(policies)),
+        }
+    }
+    filters
 }
 
-fn filter(name: &str, config: Any) -> HttpFilter {
+/// An HTTP filter of that name and configuration.
+pub(crate) fn filter(name: &str, config: Any) -> HttpFilter {
     HttpFilter {
         name: name.to_owned(),
         config_type: Some(ConfigType::TypedConfig(config)),
@@ -76,10 +96,10 @@ fn filter(name: &str, config: Any) -> HttpFilter {
 mod tests {
     use navarch_model::Protocol;
 
-    use super::{FilterContext, ListenerClass, http_filters};
+    use super::{FilterContext, ListenerClass, PolicyFacts, http_filters};
 
     fn names(context: FilterContext) -> Vec<String> {
-        http_filters(context)
+        http_filters(context, &PolicyFacts::default())
             .into_iter()
             .map(|f| f.name.rsplit('.').next().unwrap_or_default().to_owned())
             .collect()

@@ -35,6 +35,7 @@ use navarch_snapshot::{MeshSnapshot, ProxyScope};
 use facts::{HttpFacts, NetworkFacts};
 pub use gateway::GatewayInputs;
 pub use inbound::InboundInputs;
+pub(crate) use network_filter::network_filter;
 pub use outbound::{OutboundInputs, OutboundPlaces};
 pub use virtual_outbound::{HttpProxyInputs, VirtualOutboundInputs};
 

@@ -16,6 +16,8 @@ pub mod lds;
 mod memo;
 pub mod name;
 pub mod nds;
+mod policy;
+mod provider;
 pub mod rds;
 
 pub use encoded::{Encoded, References};

@@ -49,6 +49,7 @@ pub use inputs::{
     ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 pub(crate) use selection::Precedence;
+pub(crate) use string_match::quote;
 pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
 
 /// Envoy's own limit for bodies of direct responses is 4 KiB; Istio takes up to 1 MiB.

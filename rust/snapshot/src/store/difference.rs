@@ -25,6 +25,8 @@ pub(super) fn of(dirty: &Dirty, old: &MeshSnapshot, next: &MeshSnapshot) -> Conf
         changes.is_whole |= old.services.has_node_preference != next.services.has_node_preference
             || old.remote_gateways != next.remote_gateways
             || versions.any(|service| service.is_some_and(|s| is_network_gateway(s, next)));
+        // A provider's service shapes the listeners of workloads that need not see it.
+        changes.is_whole |= !changes.services.is_empty() && next.rules.policies.has_providers();
     }
     if !Arc::ptr_eq(&old.rules, &next.rules) {
         let (before, after) = (&old.rules, &next.rules);

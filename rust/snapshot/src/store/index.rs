@@ -11,6 +11,7 @@ use navarch_model::{
 use crate::destination_rule::DestinationRuleIndex;
 use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
 use crate::mutual_tls::PeerAuthenticationIndex;
+use crate::policy::PolicyIndex;
 use crate::registry::service_entry::convert_service_entry;
 use crate::registry::{LABEL_NETWORK, auto_allocate, sort_endpoints};
 use crate::sidecar::SidecarIndex;
@@ -365,12 +366,22 @@ impl MeshStore {
         let sidecars = SidecarIndex::new(self.rules.sidecars.values());
         let peer_authentications =
             PeerAuthenticationIndex::new(self.rules.peer_authentications.values());
+        let policies = PolicyIndex::new(
+            self.rules.authorization_policies.values(),
+            self.rules.request_authentications.values(),
+            self.rules
+                .key_sets
+                .iter()
+                .map(|((_, name), keys)| (name, keys)),
+        );
         let mut rules = RuleIndex {
             virtual_services,
             destination_rules,
             gateways: all.gateways,
             sidecars,
             peer_authentications,
+            policy_label_keys: policies.label_keys().map(str::to_owned).collect(),
+            policies,
             label_keys: BTreeSet::new(),
         };
         rules.label_keys = label_keys(&rules, mesh);

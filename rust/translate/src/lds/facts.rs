@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use navarch_model::{
-    ConnectionSettings, InterceptionMode, MeshConfig, ProxyConfig, ProxyKind, Span,
+    ConnectionSettings, InterceptionMode, MeshConfig, ProxyConfig, ProxyKind, Shared, Span,
 };
 use navarch_snapshot::NodeGroup;
 use prost_types::Duration;
@@ -11,6 +11,7 @@ use prost_types::Duration;
 use super::access_log::AccessLogFacts;
 use super::hcm_tail::Tails;
 use crate::address::IpMode;
+use crate::policy::PolicyFacts;
 
 /// What chains of any kind need.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,6 +47,8 @@ pub(super) struct HttpFacts {
     /// The proxy's, else the mesh's.
     pub(super) connection_settings: Option<ConnectionSettings>,
     pub(super) has_dynamic_dns: bool,
+    /// Of the workload or gateway; empty for a sidecar's outbound side.
+    pub(super) policies: Shared<PolicyFacts>,
     /// Follows from these facts and from the [`NetworkFacts`] of the same group.
     pub(super) tails: Tails,
 }
@@ -90,8 +93,14 @@ impl HttpFacts {
                 .or_else(|| mesh.default_config.connection_settings.clone()),
             proxy_config,
             has_dynamic_dns,
+            policies: Shared::default(),
             tails: Tails::default(),
         }
+    }
+
+    /// The same for requests that policies look at.
+    pub(super) fn with_policies(self, policies: Shared<PolicyFacts>) -> Self {
+        Self { policies, ..self }
     }
 }
 

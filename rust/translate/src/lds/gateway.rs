@@ -27,12 +27,15 @@ use super::tls::{MutualTlsFacts, ServerTlsFacts};
 use crate::address::build_address;
 use crate::http_filter::ListenerClass;
 use crate::name;
+use crate::policy::PolicyFacts;
+use crate::provider::find_cluster;
 use crate::rds::Precedence;
 
 /// One listener of a router.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GatewayInputs {
     network: Shared<NetworkFacts>,
+    policies: Shared<PolicyFacts>,
     /// Only where a chain has a connection manager.
     http: Option<Shared<HttpFacts>>,
     /// The first is the address; the others are additional ones.
@@ -116,7 +119,12 @@ struct Router<'a> {
 /// The listeners of a router, by address and port.
 pub(super) fn inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<GatewayInputs> {
     let network = Shared::new(NetworkFacts::new(&scope.mesh_config, &scope.group));
-    let http = Shared::new(HttpFacts::new(&scope.mesh_config, &scope.group, false));
+    let group = &scope.group;
+    let policies = PolicyFacts::new(mesh, &group.namespace, &group.labels, true);
+    let policies = Shared::new(policies);
+    let http = Shared::new(
+        HttpFacts::new(&scope.mesh_config, group, false).with_policies(policies.clone()),
+    );
     let mut router = Router {
         scope,
         secret_service: secret_service(mesh),
@@ -144,6 +152,7 @@ pub(super) fn inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<GatewayInpu
         .filter(|(_, draft)| !draft.chains.is_empty())
         .map(|((binds, port), draft)| GatewayInputs {
             network: network.clone(),
+            policies: policies.clone(),
             http: draft.chains.iter().any(is_http).then(|| http.clone()),
             binds,
             port,
@@ -161,19 +170,8 @@ fn secret_service(mesh: &MeshSnapshot) -> Option<(String, String)> {
     let provider = providers
         .iter()
         .find_map(|provider| provider.sds.as_ref())?;
-    let (namespace, host) = match provider.service.split_once('/') {
-        Some((namespace, host)) => (Some(namespace), host),
-        None => (None, provider.service.as_str()),
-    };
-    let candidates = mesh.services_of_host(host).iter();
-    let mut found =
-        candidates.filter(|s| namespace.is_none_or(|namespace| *s.namespace == *namespace));
-    let host = found.next()?.hostname.to_string();
-    // Without a namespace a host that several have names nobody.
-    found
-        .next()
-        .is_none()
-        .then(|| (name::outbound_cluster(provider.port, "", &host), host))
+    let found = find_cluster(mesh, provider).ok()?;
+    Some((found.cluster, found.host))
 }
 
 fn binds(scope: &ProxyScope, port: &ServerPort) -> Vec<Arc<str>> {
@@ -449,7 +447,9 @@ pub(super) fn build(inputs: &GatewayInputs) -> (Listener, Vec<Diagnostic>) {
         });
     let rejected = inputs.rejected.iter();
     let conflicts = rejected.map(|gateway| conflict(gateway, inputs.port));
-    (message(inputs), refused.chain(conflicts).collect())
+    let unanswered = inputs.policies.diagnostics();
+    let told = refused.chain(conflicts).chain(unanswered).collect();
+    (message(inputs), told)
 }
 
 fn conflict(gateway: &str, port: u32) -> Diagnostic {
@@ -522,6 +522,7 @@ fn chain_message(inputs: &GatewayInputs, chain: &GatewayChain, listener: &str) -
                 .flatten();
             exchange
                 .into_iter()
+                .chain(inputs.policies.tcp())
                 .chain(route.build(&inputs.network))
                 .collect()
         }

@@ -102,7 +102,7 @@ fn build_tail(
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
         tracing: tracing::build(http),
-        http_filters: http_filters(context),
+        http_filters: http_filters(context, &http.policies),
         generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
         proxy_100_continue: true,
         stream_idle_timeout: Some(Duration::default()),

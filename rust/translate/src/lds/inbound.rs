@@ -15,6 +15,7 @@ use super::facts::{HttpFacts, NetworkFacts};
 use super::outbound::{Rejection, RejectionReason};
 use super::reserved;
 use super::tls::MutualTlsFacts;
+use crate::policy::PolicyFacts;
 
 /// One inbound listener: the one that iptables redirects to, or one of a Sidecar that binds its port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -62,7 +63,9 @@ pub(super) fn inputs(
     if scope.group.kind != ProxyKind::Sidecar || scope.mesh_config.proxy_listen_port == 0 {
         return Vec::new();
     }
-    let modes = mesh.mutual_tls(&proxy.namespace, &mesh.proxy_labels(proxy));
+    let labels = mesh.proxy_labels(proxy);
+    let modes = mesh.mutual_tls(&proxy.namespace, &labels);
+    let policies = PolicyFacts::new(mesh, &proxy.namespace, &labels, false);
     let ports = ports(mesh, scope, proxy, &modes);
     let (bound, captured): (Vec<_>, Vec<_>) = ports.into_iter().partition(|port| port.is_bound);
     let pod = proxy
@@ -71,7 +74,10 @@ pub(super) fn inputs(
         .unwrap_or(&proxy.name);
     let base = InboundInputs {
         network: network.clone(),
-        http: Shared::new(HttpFacts::new(&scope.mesh_config, &scope.group, false)),
+        http: Shared::new(
+            HttpFacts::new(&scope.mesh_config, &scope.group, false)
+                .with_policies(Shared::new(policies)),
+        ),
         tls: Shared::new(MutualTlsFacts::new(&scope.mesh_config, &scope.group)),
         passthrough: None,
         ports: Vec::new(),

@@ -30,6 +30,8 @@ struct Served<'a> {
     /// 0 matches every port.
     target_port: u32,
     mode: MutualTlsMode,
+    /// What policies put before a TCP proxy.
+    policy_filters: &'a [Filter],
 }
 
 /// The listener, and ports that can't be served.
@@ -72,7 +74,9 @@ pub(super) fn build(inputs: &InboundInputs) -> (Listener, Vec<Diagnostic>) {
 
 /// First what no service declares, then each port.
 fn chains(inputs: &InboundInputs) -> (Vec<FilterChain>, Vec<Diagnostic>) {
-    let mut diagnostics = Vec::new();
+    let policies = &inputs.http.policies;
+    let mut diagnostics = policies.diagnostics();
+    let policy_filters = policies.tcp();
     let mut chains = Vec::new();
     let mut undeclared = Vec::new();
     if let Some(modes) = &inputs.passthrough {
@@ -98,6 +102,7 @@ fn chains(inputs: &InboundInputs) -> (Vec<FilterChain>, Vec<Diagnostic>) {
             port,
             target_port,
             mode,
+            policy_filters: &policy_filters,
         };
         chains.extend(served.chains(&mut diagnostics));
     }
@@ -165,6 +170,7 @@ impl Served<'_> {
         if chain.is_http {
             filters.push(self.connection_manager());
         } else {
+            filters.extend_from_slice(self.policy_filters);
             filters.extend(self.tcp_route().build(&self.inputs.network));
         }
         let name = match self.port {

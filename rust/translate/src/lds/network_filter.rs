@@ -213,7 +213,7 @@ pub(super) fn metadata_exchange(facts: &NetworkFacts) -> Option<Filter> {
 }
 
 /// A network filter of that name and configuration.
-pub(super) fn network_filter(name: &str, config: Any) -> Filter {
+pub(crate) fn network_filter(name: &str, config: Any) -> Filter {
     Filter {
         name: name.to_owned(),
         config_type: Some(ConfigType::TypedConfig(config)),

@@ -38,7 +38,7 @@ fn matcher(pattern: MatchPattern) -> StringMatcher {
 }
 
 /// The text as an expression of itself (Go's `regexp.QuoteMeta`).
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if r"\.+*?()|[]{}^$".contains(c) {

@@ -1,0 +1,74 @@
+//! Identities under every name of the mesh's trust domain.
+//!
+//! Source: istio `pilot/pkg/security/trustdomain/bundle.go`.
+
+use std::sync::Arc;
+
+/// What everybody may call the mesh's own domain.
+const LOCAL: &str = "cluster.local";
+
+/// The principals, those of the mesh's own domains once for each of them.
+///
+/// `domains` are the mesh's trust domain and its aliases.
+pub(super) fn with_aliases(principals: &[String], domains: &[Arc<str>]) -> Vec<String> {
+    let mut all = Vec::with_capacity(principals.len());
+    for principal in principals {
+        match split(principal) {
+            Some((domain, rest)) if is_own(domain, domains) => {
+                let mut named: Vec<String> = Vec::new();
+                for own in domains {
+                    let one = format!("{own}/{rest}");
+                    if !named.contains(&one) {
+                        named.push(one);
+                    }
+                }
+                all.append(&mut named);
+            }
+            _ => all.push(principal.clone()),
+        }
+    }
+    all
+}
+
+fn is_own(domain: &str, domains: &[Arc<str>]) -> bool {
+    domain == LOCAL || domains.iter().any(|own| **own == *domain)
+}
+
+/// Domain and rest of `<domain>/ns/<namespace>/sa/<account>`, unless any domain is meant.
+fn split(principal: &str) -> Option<(&str, &str)> {
+    let (domain, rest) = principal.split_once('/')?;
+    (rest.split('/').count() == 4 && domain != "*").then_some((domain, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::with_aliases;
+
+    fn all(principal: &str) -> Vec<String> {
+        let domains = ["new.example", "old.example"].map(Arc::from);
+        with_aliases(&[principal.to_owned()], &domains)
+    }
+
+    #[test]
+    fn identities_of_the_mesh_go_by_each_of_its_names() {
+        let both = ["new.example/ns/a/sa/b", "old.example/ns/a/sa/b"];
+        assert_eq!(all("old.example/ns/a/sa/b"), both);
+        assert_eq!(all("new.example/ns/a/sa/b"), both);
+        assert_eq!(all("cluster.local/ns/a/sa/b"), both);
+    }
+
+    #[test]
+    fn others_stay_as_they_are() {
+        for principal in [
+            "*",
+            "*/ns/a/sa/b",
+            "other/ns/a/sa/b",
+            "*-x/ns/a/sa/b",
+            "old.example/*",
+        ] {
+            assert_eq!(all(principal), [principal]);
+        }
+    }
+}
