@@ -91,6 +91,26 @@ def collect_descriptor(
     files[descriptor.name] = proto
 
 
+def add_newer_fields(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
+    """Add the fields of Envoy's API that Istio writes and the package does not have yet."""
+    circuit_breaker = files["envoy/config/cluster/v3/circuit_breaker.proto"]
+    (breakers,) = circuit_breaker.message_type
+    (thresholds,) = (m for m in breakers.nested_type if m.name == "Thresholds")
+    (budget,) = (m for m in thresholds.nested_type if m.name == "RetryBudget")
+    if any(field.name == "budget_interval" for field in budget.field):
+        return
+    if "google/protobuf/duration.proto" not in circuit_breaker.dependency:
+        circuit_breaker.dependency.append("google/protobuf/duration.proto")
+    budget.field.add(
+        name="budget_interval",
+        json_name="budgetInterval",
+        number=3,
+        label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+        type=descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+        type_name=".google.protobuf.Duration",
+    )
+
+
 def is_annotation(name: str) -> bool:
     return name.startswith(
         ("udpa/annotations/", "xds/annotations/", "validate/", "envoy/annotations/")
@@ -117,6 +137,7 @@ def build() -> bytes:
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
     for root in ROOTS:
         collect(root, files)
+    add_newer_fields(files)
     collect_istio(files)
     return descriptor_pb2.FileDescriptorSet(file=files.values()).SerializeToString(
         deterministic=True

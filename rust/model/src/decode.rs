@@ -72,7 +72,8 @@ pub fn decode_object(key: &ConfigKey, payload: &[u8]) -> Result<Object, Diagnost
         Kind::VirtualService => read(key, payload).map(Object::VirtualService),
         Kind::DestinationRule => read(key, payload).map(Object::DestinationRule),
         Kind::ServiceEntry => read(key, payload).map(Object::ServiceEntry),
-        Kind::WorkloadEntry => read(key, payload).map(Object::WorkloadEntry),
+        Kind::WorkloadEntry => read(key, payload)
+            .map(|entry: WorkloadEntry| Object::WorkloadEntry(entry.with_labels())),
         Kind::Gateway => read(key, payload).map(Object::Gateway),
         Kind::Sidecar => read(key, payload).map(Object::Sidecar),
         Kind::PeerAuthentication => read(key, payload).map(Object::PeerAuthentication),

@@ -331,5 +331,6 @@ pub struct ProxyProtocol {
 #[expect(missing_docs, reason = "the fields are Istio's own")]
 pub struct RetryBudget {
     pub percent: Option<Number>,
+    pub budget_interval: Option<Span>,
     pub min_retry_concurrency: u32,
 }

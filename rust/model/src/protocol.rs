@@ -94,6 +94,8 @@ impl Protocol {
         let prefix = lower.split('-').next().unwrap_or("");
         match Self::parse(prefix) {
             // SMTP, DNS, MySQL, MongoDB: the server speaks first, or sniffing is of no use.
+            // No name of a service's port: Istio's Gateways alone have it.
+            Self::Hbone => Self::Unsupported,
             Self::Unsupported if matches!(port, 25 | 53 | 3306 | 27017) => Self::Tcp,
             protocol => protocol,
         }
@@ -173,6 +175,7 @@ mod tests {
         assert_eq!(of(80, "HTTP", "TCP", None), Protocol::Http);
         assert_eq!(of(80, "grpc-web-x", "TCP", None), Protocol::GrpcWeb);
         assert_eq!(of(80, "web", "TCP", None), Protocol::Unsupported);
+        assert_eq!(of(80, "hbone", "TCP", None), Protocol::Unsupported);
         assert_eq!(of(3306, "db", "TCP", None), Protocol::Tcp);
         assert_eq!(of(3306, "mysql", "TCP", None), Protocol::Mysql);
         assert_eq!(

@@ -51,8 +51,6 @@ pub enum TrafficDistribution {
     PreferSameZone,
     /// `PreferSameNode`: the node first, then as `PreferSameZone`.
     PreferSameNode,
-    /// Same network before others (annotation only).
-    PreferSameNetwork,
 }
 
 /// Who may see an object (tokens of `exportTo`).

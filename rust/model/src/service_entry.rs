@@ -79,6 +79,18 @@ pub struct WorkloadEntry {
     pub status: WorkloadEntryStatus,
 }
 
+impl WorkloadEntry {
+    /// The entry with the labels of its metadata among the workload's, over equal ones there
+    /// (istio `ConvertWorkloadEntry`).
+    #[must_use]
+    pub fn with_labels(mut self) -> Self {
+        let of_metadata = self.metadata.labels.iter();
+        let of_metadata = of_metadata.map(|(key, value)| (key.clone(), value.clone()));
+        self.spec.labels.extend(of_metadata);
+        self
+    }
+}
+
 /// A workload outside Kubernetes, or an endpoint of a ServiceEntry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

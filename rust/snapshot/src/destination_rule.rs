@@ -89,18 +89,17 @@ impl DestinationRuleIndex {
         let (namespace, labels) = client;
         let host = &service.hostname;
         let own = self.by_namespace.get(namespace).map(|rules| {
-            // In the root namespace a rule for everybody must not hide the service's own.
+            // In the root namespace a rule for everybody must not hide the service's own; and a rule
+            // may be for other namespaces only.
             rules.find(host, |rule| {
-                namespace != root || is_private(rule, namespace)
+                is_exported(rule, namespace, namespace)
+                    && (namespace != root || is_private(rule, namespace))
             })
         });
         let exported = |owner: &str| {
-            self.by_namespace.get(owner).map(|rules| {
-                rules.find(host, |rule| {
-                    let tokens: Vec<_> = rule.export_to.iter().cloned().collect();
-                    Visibility::is_visible(&tokens, owner, namespace)
-                })
-            })
+            self.by_namespace
+                .get(owner)
+                .map(|rules| rules.find(host, |rule| is_exported(rule, owner, namespace)))
         };
         let found = own
             .filter(|rules| !rules.is_empty())
@@ -188,6 +187,12 @@ fn pick<'a>(
 
 fn selector_of(indexed: &IndexedRule) -> Option<&WorkloadSelector> {
     indexed.rule.spec.workload_selector.as_ref()
+}
+
+/// Whether a rule of `owner` is for clients in `namespace`.
+fn is_exported(rule: &IndexedRule, owner: &str, namespace: &str) -> bool {
+    let tokens: Vec<_> = rule.export_to.iter().cloned().collect();
+    Visibility::is_visible(&tokens, owner, namespace)
 }
 
 fn is_private(rule: &IndexedRule, namespace: &str) -> bool {

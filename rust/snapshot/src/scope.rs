@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    CaptureMode, DestinationRule, EgressListener, Hostname, OutboundTrafficPolicy, ProxyKind,
-    Registry, Service, Shared, Sidecar, VirtualService, Visibility,
+    CaptureMode, Destination, DestinationRule, EgressListener, Hostname, OutboundTrafficPolicy,
+    Protocol, ProxyKind, Registry, Service, Shared, Sidecar, VirtualService, Visibility,
 };
 
 use crate::gateway_merge::{MergedGateway, merge_gateways};
@@ -262,10 +262,14 @@ impl Visible {
             .filter(|service| hosts.has_service(&service.hostname, &service.namespace))
             .map(|service| (service.hostname.as_str(), &*service.namespace))
             .collect();
-        let destinations: BTreeSet<&str> = virtual_services
+        let mut destinations: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+        for to in virtual_services
             .iter()
-            .flat_map(|rule| destination_hosts(rule))
-            .collect();
+            .flat_map(|rule| destinations_of(rule))
+        {
+            let port = to.port.map_or(0, |port| port.number);
+            destinations.entry(&to.host).or_default().insert(port);
+        }
         let is_imported = |service: &Service| {
             imported.contains(&(service.hostname.as_str(), &*service.namespace))
         };
@@ -276,29 +280,60 @@ impl Visible {
             .partition(|service| is_imported(service));
         let namespace = &sidecar.metadata.namespace;
         let meant = services_meant(&self.services, &destinations, namespace);
-        let is_destination = |service: &Shared<Service>| {
-            let of_host = meant.get(service.hostname.as_str());
-            of_host.is_some_and(|meant| meant.namespace == service.namespace)
+        let own_port = port_to_match(listener);
+        let destination = |service: Shared<Service>| {
+            let host = service.hostname.as_str();
+            let of_host = meant.get(host)?;
+            let ports = destinations.get(host)?;
+            let is_taken = |port| match own_port {
+                Some(own) => port == own,
+                None => ports.contains(&0) || ports.contains(&port),
+            };
+            (of_host.namespace == service.namespace)
+                .then(|| with_ports(service, is_taken))
+                .flatten()
+        };
+        let on_port = |service| match own_port {
+            Some(own) => with_ports(service, |port| port == own),
+            None => Some(service),
         };
         EgressScope {
             listener: Some(listener.clone()),
-            services,
-            destinations: others.into_iter().filter(is_destination).collect(),
+            services: services.into_iter().filter_map(on_port).collect(),
+            destinations: others.into_iter().filter_map(destination).collect(),
             virtual_services,
         }
     }
 }
 
+/// The port that services must have to be imported by a listener; a proxy for all hosts asks for none
+/// (istio `needsPortMatch`).
+fn port_to_match(listener: &EgressListener) -> Option<u32> {
+    let port = listener.port.as_ref()?;
+    let is_proxy = Protocol::parse(&port.protocol) == Protocol::HttpProxy;
+    (port.number != 0 && !is_proxy).then_some(port.number)
+}
+
+/// The service with those of its ports; `None` if that is none.
+fn with_ports(service: Shared<Service>, is_taken: impl Fn(u32) -> bool) -> Option<Shared<Service>> {
+    if service.ports.iter().all(|port| is_taken(port.number)) {
+        return (!service.ports.is_empty()).then_some(service);
+    }
+    let mut part = (*service).clone();
+    part.ports.retain(|port| is_taken(port.number));
+    (!part.ports.is_empty()).then(|| Shared::new(part))
+}
+
 /// Of each of `hosts` the service that a client of `namespace` means: its own namespace's, else the oldest.
 fn services_meant<'a>(
     services: &'a [Shared<Service>],
-    hosts: &BTreeSet<&str>,
+    hosts: &BTreeMap<&str, BTreeSet<u32>>,
     namespace: &str,
 ) -> BTreeMap<&'a str, &'a Shared<Service>> {
     let mut meant: BTreeMap<&str, &Shared<Service>> = BTreeMap::new();
     for service in services {
         let host = service.hostname.as_str();
-        if !hosts.contains(host) {
+        if !hosts.contains_key(host) {
             continue;
         }
         let known = meant.entry(host).or_insert(service);
@@ -318,6 +353,11 @@ pub(crate) fn parse_tokens(tokens: &[String]) -> Vec<Visibility> {
 
 /// Hosts that a VirtualService sends traffic to.
 pub fn destination_hosts(rule: &VirtualService) -> impl Iterator<Item = &str> {
+    destinations_of(rule).map(|destination| destination.host.as_str())
+}
+
+/// Where a VirtualService sends traffic to.
+fn destinations_of(rule: &VirtualService) -> impl Iterator<Item = &Destination> {
     let spec = &rule.spec;
     let http = spec.http.iter().flat_map(|route| {
         let mirrors = route
@@ -341,12 +381,11 @@ pub fn destination_hosts(rule: &VirtualService) -> impl Iterator<Item = &str> {
         .iter()
         .flat_map(|route| &route.route)
         .map(|r| &r.destination);
-    http.chain(tls)
-        .chain(tcp)
-        .map(|destination| destination.host.as_str())
+    http.chain(tls).chain(tcp)
 }
 
-/// Of each host the service of the client's own namespace, else a Kubernetes Service, else the oldest.
+/// Of each host the service of the client's own namespace, else a Kubernetes Service, else the oldest; with
+/// the ports of all listeners that import it.
 fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>> {
     let rank = |service: &Service| {
         (
@@ -354,7 +393,7 @@ fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>>
             service.registry != Registry::Kubernetes,
         )
     };
-    let mut chosen: BTreeMap<&Hostname, &Shared<Service>> = BTreeMap::new();
+    let mut chosen: BTreeMap<&Hostname, Shared<Service>> = BTreeMap::new();
     let all = egress
         .iter()
         .flat_map(|scope| scope.services.iter().chain(&scope.destinations));
@@ -363,14 +402,30 @@ fn one_per_host(egress: &[EgressScope], namespace: &str) -> Vec<Shared<Service>>
             .entry(&service.hostname)
             .and_modify(|old| {
                 if rank(service) < rank(old) {
-                    *old = service;
+                    *old = service.clone();
+                } else if service.namespace == old.namespace
+                    && service.registry == old.registry
+                    && service.ports != old.ports
+                {
+                    add_ports(old, service);
                 }
             })
-            .or_insert(service);
+            .or_insert_with(|| service.clone());
     }
-    let mut services: Vec<Shared<Service>> = chosen.into_values().cloned().collect();
+    let mut services: Vec<Shared<Service>> = chosen.into_values().collect();
     services.sort_by(|a, b| a.age().cmp(&b.age()));
     services
+}
+
+/// Add the ports that another part of the same service has.
+fn add_ports(service: &mut Shared<Service>, part: &Service) {
+    let mut whole = (**service).clone();
+    for port in &part.ports {
+        if whole.find_port(port.number).is_none() {
+            whole.ports.push(port.clone());
+        }
+    }
+    *service = Shared::new(whole);
 }
 
 fn keep_chosen(scope: EgressScope, chosen: &[Shared<Service>]) -> EgressScope {

@@ -41,8 +41,8 @@ pub(crate) struct FilterContext {
     pub(crate) has_no_debug_headers: bool,
     /// Requests to unknown hosts are resolved by name.
     pub(crate) has_dynamic_dns: bool,
-    /// The proxy has no IPv6 address.
-    pub(crate) is_ipv4_only: bool,
+    /// The proxy has no IPv4 address.
+    pub(crate) is_ipv6_only: bool,
 }
 
 /// What makes a filter, or the filters of policies.
@@ -71,14 +71,22 @@ const ORDER: &[Row] = &[
     Row::One(stock::router),
 ];
 
-/// The filters of a connection manager, in order.
-pub(crate) fn http_filters(context: FilterContext, policies: &PolicyFacts) -> Vec<HttpFilter> {
-    let mut filters = Vec::with_capacity(ORDER.len());
+/// The filters of a connection manager, in order; with one that resolves the hosts below a wildcard.
+pub(crate) fn http_filters(
+    context: FilterContext,
+    policies: &PolicyFacts,
+    dynamic_host: Option<&str>,
+) -> Vec<HttpFilter> {
+    let mut filters = Vec::with_capacity(ORDER.len() + 1);
     for row in ORDER {
         match row {
             Row::One(build) => filters.extend(build(context)),
             Row::Policies(build) => filters.extend(build(policies)),
         }
+    }
+    if let Some(host) = dynamic_host {
+        let before_router = filters.len().saturating_sub(1);
+        filters.insert(before_router, stock::host_resolver(context, host));
     }
     filters
 }
@@ -99,7 +107,7 @@ mod tests {
     use super::{FilterContext, ListenerClass, PolicyFacts, http_filters};
 
     fn names(context: FilterContext) -> Vec<String> {
-        http_filters(context, &PolicyFacts::default())
+        http_filters(context, &PolicyFacts::default(), None)
             .into_iter()
             .map(|f| f.name.rsplit('.').next().unwrap_or_default().to_owned())
             .collect()
@@ -112,7 +120,7 @@ mod tests {
         has_peer_headers_in_mesh_only: false,
         has_no_debug_headers: false,
         has_dynamic_dns: false,
-        is_ipv4_only: true,
+        is_ipv6_only: false,
     };
 
     #[test]

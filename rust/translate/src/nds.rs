@@ -52,7 +52,7 @@ pub fn name_table_inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> NameTableIn
         network: group.network.clone(),
         cluster_id: group.cluster_id.clone(),
         ip_mode: IpMode::of_families(group.has_ipv4, group.has_ipv6),
-        is_auto_allocated: group.metadata.dns_capture && group.metadata.dns_auto_allocate,
+        is_auto_allocated: group.metadata.dns_capture,
     }
 }
 
@@ -112,15 +112,17 @@ fn add_service(
     }
 }
 
-/// The addresses that stand for a service, of families that the proxy has: the first of a Kubernetes Service,
-/// all of an entry.
+/// The addresses that stand for a service: the first of a Kubernetes Service that is of the proxy's families,
+/// all of an entry, whatever their family, as Envoy has listeners for them.
 fn service_addresses<'a>(service: &'a Service, inputs: &NameTableInputs) -> Vec<&'a str> {
     let (addresses, is_allocated) = if service.addresses.is_empty() && inputs.is_auto_allocated {
         (&service.auto_allocated_addresses, true)
     } else {
         (&service.addresses, false)
     };
+    let is_own = service.registry == Registry::External && !is_allocated;
     let is_reached = |address: &&str| match inputs.ip_mode {
+        _ if is_own => true,
         IpMode::V4 => !is_ipv6(address),
         IpMode::V6 => is_ipv6(address),
         IpMode::Dual => true,

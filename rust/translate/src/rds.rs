@@ -34,7 +34,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
-use navarch_model::{Diagnostic, ProxyKind};
+use navarch_model::{Diagnostic, ProxyHeaders, ProxyKind};
 use navarch_snapshot::{GatewayConflict, MeshSnapshot, ProxyScope};
 
 use virtual_host::write_virtual_host;
@@ -116,11 +116,20 @@ pub fn build_route_configuration(
 
 /// Whether the proxies of a scope tell upstreams how often a request was tried.
 fn has_attempt_count(scope: &ProxyScope) -> bool {
+    let attempt_count = proxy_headers(scope).and_then(|headers| headers.attempt_count.as_ref());
+    attempt_count.and_then(|setting| setting.disabled) != Some(true)
+}
+
+/// Whether the proxies of a scope tell upstreams the host that they rewrote.
+fn has_forwarded_host(scope: &ProxyScope) -> bool {
+    let forwarded_host = proxy_headers(scope).and_then(|headers| headers.x_forwarded_host.as_ref());
+    forwarded_host.and_then(|setting| setting.enabled) == Some(true)
+}
+
+fn proxy_headers(scope: &ProxyScope) -> Option<&ProxyHeaders> {
     let own = scope.group.metadata.proxy_config.as_ref();
     let proxy_config = own.unwrap_or(&scope.mesh_config.default_config);
-    let headers = proxy_config.proxy_headers.as_ref();
-    let attempt_count = headers.and_then(|headers| headers.attempt_count.as_ref());
-    attempt_count.and_then(|setting| setting.disabled) != Some(true)
+    proxy_config.proxy_headers.as_ref()
 }
 
 /// An empty route configuration: Envoy goes on asking while it drains listeners that are gone.

@@ -9,11 +9,14 @@ use navarch_model::{
     Endpoint, EndpointSlice, Health, Hostname, KubernetesNode, KubernetesService,
     KubernetesServicePort, Labels, Protocol, Registry as RegistryKind, Resolution, Service,
     ServicePort, Shared, SliceConditions, SliceEndpoint, TargetPort, TrafficDistribution,
-    Visibility, Workload, is_selected,
+    Visibility, Workload, WorkloadEntrySpec, is_selected,
 };
 
+use super::service_entry::has_no_address;
 use super::{Registry, with_place};
 
+/// Set by an operator upon a Pod that gets no new traffic, whatever its readiness.
+const LABEL_DRAINING: &str = "istio.io/draining";
 const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 const ANNOTATION_EXPORT_TO: &str = "networking.istio.io/exportTo";
 const ANNOTATION_TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
@@ -28,14 +31,25 @@ pub(crate) fn service_of_slice(slice: &EndpointSlice) -> Option<&str> {
 }
 
 /// The preference that annotations tell, above the field's.
-pub(crate) fn traffic_distribution(field: &str, annotations: &Labels) -> TrafficDistribution {
-    let text = annotations
-        .get(ANNOTATION_TRAFFIC_DISTRIBUTION)
-        .map_or(field, String::as_str);
-    match text.to_ascii_lowercase().as_str() {
-        "preferclose" | "prefersamezone" => TrafficDistribution::PreferSameZone,
-        "prefersamenode" => TrafficDistribution::PreferSameNode,
-        "prefersamenetwork" => TrafficDistribution::PreferSameNetwork,
+///
+/// A word that is not known counts as the wish for none, and those behind it are not asked.
+pub(crate) fn traffic_distribution(
+    field: &str,
+    own: &Labels,
+    of_namespace: Option<&Labels>,
+) -> TrafficDistribution {
+    match field {
+        "PreferClose" | "PreferSameZone" => return TrafficDistribution::PreferSameZone,
+        "PreferSameNode" => return TrafficDistribution::PreferSameNode,
+        _ => {}
+    }
+    let said = |annotations: &Labels| {
+        let text = annotations.get(ANNOTATION_TRAFFIC_DISTRIBUTION)?;
+        (!text.is_empty()).then(|| text.to_ascii_lowercase())
+    };
+    match said(own).or_else(|| said(of_namespace?)).as_deref() {
+        Some("preferclose" | "prefersamezone") => TrafficDistribution::PreferSameZone,
+        Some("prefersamenode") => TrafficDistribution::PreferSameNode,
         _ => TrafficDistribution::Any,
     }
 }
@@ -116,17 +130,18 @@ impl Registry {
 
     /// The Service's own preference, else its namespace's.
     fn traffic_distribution_of(&self, service: &KubernetesService) -> TrafficDistribution {
-        let own = traffic_distribution(
+        traffic_distribution(
             &service.spec.traffic_distribution,
             &service.metadata.annotations,
-        );
-        let namespace = ("".into(), service.metadata.namespace.as_str().into());
-        match (own, self.namespaces.get(&namespace)) {
-            (TrafficDistribution::Any, Some(namespace)) => {
-                traffic_distribution("", &namespace.metadata.annotations)
-            }
-            _ => own,
-        }
+            self.namespace_annotations(&service.metadata.namespace),
+        )
+    }
+
+    /// The annotations of a namespace that is known.
+    pub(crate) fn namespace_annotations(&self, namespace: &str) -> Option<&Labels> {
+        let name = ("".into(), namespace.into());
+        let namespace = self.namespaces.get(&name)?;
+        Some(&namespace.metadata.annotations)
     }
 
     /// Identities that annotations add to those of the endpoints, sorted.
@@ -172,11 +187,16 @@ impl Registry {
 
     fn slice_endpoints(&self, slice: &EndpointSlice, root: &str, out: &mut Vec<Endpoint>) {
         for endpoint in &slice.endpoints {
-            let health = health_of(&endpoint.conditions);
             for address in &endpoint.addresses {
                 let Some(workload) = self.workload_of_address(slice, endpoint, address, root)
                 else {
                     continue;
+                };
+                let is_draining = workload.labels.get(LABEL_DRAINING);
+                let health = if is_draining.is_some_and(|value| !value.is_empty()) {
+                    Health::Draining
+                } else {
+                    health_of(&endpoint.conditions)
                 };
                 out.extend(slice.ports.iter().filter_map(|port| {
                     Some(Endpoint {
@@ -258,18 +278,20 @@ impl Registry {
     ) {
         let namespace = service.metadata.namespace.as_str();
         for ((owner, _), entry) in &self.workload_entries {
-            if &**owner != namespace || !is_selected(&service.spec.selector, &entry.spec.labels) {
+            // A Service's endpoints are addresses; only entries with DNS resolution take names.
+            let is_picked = &**owner == namespace
+                && is_selected(&service.spec.selector, &entry.spec.labels)
+                && !has_no_address(&entry.spec);
+            if !is_picked {
                 continue;
             }
             let workload =
                 self.workload_of_entry(&entry.spec, &entry.metadata.name, namespace, root);
             let health = super::service_entry::health_of_entry(entry);
             for port in &service.spec.ports {
-                let number = match &port.target_port {
-                    Some(TargetPort::Number(number)) => *number,
-                    _ => port.port,
+                let Some(number) = workload_port(&entry.spec, port) else {
+                    continue;
                 };
-                let number = entry.spec.ports.get(&port.name).copied().unwrap_or(number);
                 out.push(Endpoint {
                     addresses: vec![entry.spec.address.as_str().into()],
                     port: number,
@@ -280,6 +302,16 @@ impl Registry {
                 });
             }
         }
+    }
+}
+
+/// The port of a workload outside Kubernetes for a Service's port; none where it lacks the named one.
+fn workload_port(workload: &WorkloadEntrySpec, port: &KubernetesServicePort) -> Option<u32> {
+    let own = |name: &str| workload.ports.get(name).copied().filter(|n| *n > 0);
+    match &port.target_port {
+        Some(TargetPort::Number(number)) if *number > 0 => own(&port.name).or(Some(*number)),
+        Some(TargetPort::Name(name)) if !name.is_empty() => own(name),
+        _ => Some(port.port),
     }
 }
 
@@ -369,21 +401,77 @@ fn node_selector(service: &KubernetesService) -> Option<Labels> {
     )
 }
 
-/// Istio's `endpointHealthStatus`: unknown readiness counts as ready.
+/// Istio's `endpointHealthStatus`: what is unknown counts as ready; of what is not ready, as serving and terminating.
 fn health_of(conditions: &SliceConditions) -> Health {
-    if conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false) {
-        return Health::Healthy;
-    }
-    if conditions.terminating.unwrap_or(false) {
-        return if conditions.serving.unwrap_or(true) {
-            Health::Draining
-        } else {
-            Health::Terminating
-        };
-    }
     if conditions.ready.unwrap_or(true) {
         Health::Healthy
-    } else {
+    } else if !conditions.terminating.unwrap_or(true) {
         Health::Unhealthy
+    } else if conditions.serving.unwrap_or(true) {
+        Health::Draining
+    } else {
+        Health::Terminating
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_model::{
+        Health, KubernetesServicePort, Labels, SliceConditions, TargetPort, TrafficDistribution,
+        WorkloadEntrySpec,
+    };
+
+    use super::{health_of, traffic_distribution, workload_port};
+
+    #[test]
+    fn what_a_slice_leaves_open_counts_as_istio_counts_it() {
+        let of = |ready, serving, terminating| {
+            health_of(&SliceConditions {
+                ready,
+                serving,
+                terminating,
+            })
+        };
+        let (yes, no) = (Some(true), Some(false));
+        assert_eq!(of(None, None, None), Health::Healthy);
+        assert_eq!(of(yes, yes, yes), Health::Healthy);
+        assert_eq!(of(no, yes, no), Health::Unhealthy);
+        assert_eq!(of(no, None, None), Health::Draining);
+        assert_eq!(of(no, no, yes), Health::Terminating);
+    }
+
+    #[test]
+    fn the_field_comes_before_annotations_and_a_word_of_ones_own_before_the_namespaces() {
+        let said = |word: &str| {
+            let key = super::ANNOTATION_TRAFFIC_DISTRIBUTION.to_owned();
+            Labels::from([(key, word.to_owned())])
+        };
+        let of = |field, own: &str, namespace: &str| {
+            traffic_distribution(field, &said(own), Some(&said(namespace)))
+        };
+        let zone = TrafficDistribution::PreferSameZone;
+        assert_eq!(of("PreferClose", "PreferSameNode", ""), zone);
+        assert_eq!(of("", "", "preferclose"), zone);
+        assert_eq!(of("", "Any", "PreferClose"), TrafficDistribution::Any);
+    }
+
+    #[test]
+    fn a_workload_without_the_named_port_is_no_endpoint() {
+        let port = |target_port| KubernetesServicePort {
+            name: "http".into(),
+            port: 80,
+            target_port,
+            ..KubernetesServicePort::default()
+        };
+        let workload = WorkloadEntrySpec {
+            ports: [("http".to_owned(), 8888), ("app".to_owned(), 9999)].into(),
+            ..WorkloadEntrySpec::default()
+        };
+        let named = |name: &str| Some(TargetPort::Name(name.to_owned()));
+        assert_eq!(workload_port(&workload, &port(named("app"))), Some(9999));
+        assert_eq!(workload_port(&workload, &port(named("web"))), None);
+        let number = Some(TargetPort::Number(8080));
+        assert_eq!(workload_port(&workload, &port(number)), Some(8888));
+        assert_eq!(workload_port(&workload, &port(None)), Some(80));
     }
 }

@@ -15,20 +15,27 @@ use super::kubernetes::traffic_distribution;
 use super::pod::locality_of_labels;
 use super::{Registry, with_place};
 
-/// The services of an entry, one a host, seen no farther than allowed.
+/// The services of an entry, one a host, seen no farther than allowed; `of_namespace` are the annotations of its
+/// namespace.
 pub(crate) fn convert_service_entry(
     entry: &ServiceEntry,
     allowed: EntryVisibility,
+    of_namespace: Option<&Labels>,
 ) -> Vec<Service> {
     entry
         .spec
         .hosts
         .iter()
-        .map(|host| convert_host(entry, host, allowed))
+        .map(|host| convert_host(entry, host, allowed, of_namespace))
         .collect()
 }
 
-fn convert_host(entry: &ServiceEntry, host: &str, allowed: EntryVisibility) -> Service {
+fn convert_host(
+    entry: &ServiceEntry,
+    host: &str,
+    allowed: EntryVisibility,
+    of_namespace: Option<&Labels>,
+) -> Service {
     let (metadata, spec) = (&entry.metadata, &entry.spec);
     let allocated = entry.status.addresses.iter();
     Service {
@@ -59,7 +66,7 @@ fn convert_host(entry: &ServiceEntry, host: &str, allowed: EntryVisibility) -> S
         aliases: Vec::new(),
         has_published_not_ready: false,
         is_node_local: false,
-        traffic_distribution: traffic_distribution("", &metadata.annotations),
+        traffic_distribution: traffic_distribution("", &metadata.annotations, of_namespace),
         service_accounts: Vec::new(),
         subject_alt_names: spec
             .subject_alt_names
@@ -148,10 +155,7 @@ impl Registry {
         if let Some(selector) = &spec.workload_selector {
             return self.selected_endpoints(entry, &selector.match_labels, root);
         }
-        let is_dns = matches!(
-            resolution_of(&spec.resolution),
-            Resolution::Dns | Resolution::DnsRoundRobin
-        );
+        let is_dns = is_dns(entry);
         let (name, namespace) = (&entry.metadata.name, &entry.metadata.namespace);
         let mut endpoints = Vec::new();
         if spec.endpoints.is_empty() && is_dns {
@@ -184,10 +188,14 @@ impl Registry {
         root: &str,
     ) -> Vec<Endpoint> {
         let namespace = entry.metadata.namespace.as_str();
+        let is_dns = is_dns(entry);
         let mut endpoints = Vec::new();
         for ((owner, _), workload_entry) in &self.workload_entries {
             let spec = &workload_entry.spec;
-            if &**owner != namespace || !is_selected(selector, &spec.labels) {
+            let is_picked = &**owner == namespace
+                && is_selected(selector, &spec.labels)
+                && (is_dns || !has_no_address(spec));
+            if !is_picked {
                 continue;
             }
             let workload =
@@ -280,6 +288,19 @@ impl Registry {
             has_mutual_tls,
         })
     }
+}
+
+/// Whether the names of an entry's endpoints are resolved.
+fn is_dns(entry: &ServiceEntry) -> bool {
+    matches!(
+        resolution_of(&entry.spec.resolution),
+        Resolution::Dns | Resolution::DnsRoundRobin
+    )
+}
+
+/// Whether a workload is known by a name or a path: it may have a gateway's address in the place of none.
+pub(crate) fn has_no_address(workload: &WorkloadEntrySpec) -> bool {
+    !workload.address.is_empty() && workload.address.parse::<std::net::IpAddr>().is_err()
 }
 
 /// Unix path, else the entry's own port of that name, else targetPort, else the number.

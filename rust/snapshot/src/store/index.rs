@@ -99,7 +99,8 @@ impl MeshStore {
         };
         let converted = |(name, entry): (&Name, &Shared<ServiceEntry>)| {
             let allowed = self.registry.entry_visibility(&name.0);
-            let services = convert_service_entry(entry, allowed).into_iter();
+            let of_namespace = self.registry.namespace_annotations(&name.0);
+            let services = convert_service_entry(entry, allowed, of_namespace).into_iter();
             let services = services.map(|service| with_address(entry, service));
             (name.clone(), services.collect())
         };
@@ -428,13 +429,18 @@ fn remove_addresses(
     }
 }
 
-/// A younger service of the same host and namespace adds ports and addresses; a Kubernetes Service stays as it is.
+/// A younger service of the same host and namespace adds addresses, and ports if it is of the same kind; a
+/// Kubernetes Service stays as it is (istio `canMergeServices`).
 fn merge_service(older: &mut Shared<Service>, younger: &Shared<Service>) {
     if older.registry == RegistryKind::Kubernetes {
         return;
     }
     let mut merged = (**older).clone();
-    for port in &younger.ports {
+    let is_alike = older.resolution == younger.resolution
+        && older.labels == younger.labels
+        && older.selector == younger.selector
+        && older.export_to == younger.export_to;
+    for port in younger.ports.iter().filter(|_| is_alike) {
         if merged.find_port(port.number).is_none() {
             merged.ports.push(port.clone());
         }

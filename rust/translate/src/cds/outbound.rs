@@ -183,6 +183,10 @@ impl<'a> Builder<'a> {
     }
 
     fn mesh_sni(&self) -> [&str; 6] {
+        if self.discovery == Discovery::DynamicForwardProxy {
+            // Where hosts are resolved one by one, each request's own is the name.
+            return [""; 6];
+        }
         let inputs = self.inputs;
         let host = inputs.service.hostname.as_str();
         sni_dnat_parts(self.port_digits.as_str(), inputs.subset, host)

@@ -79,7 +79,12 @@ impl UpstreamProtocol {
             Some("DO_NOT_UPGRADE") => false,
             _ => settings.is_h2_upgraded && protocol.is_http(),
         };
-        if is_upgraded { Self::Http2 } else { self }
+        // What the port's own protocol says already, an upgrade leaves as it is.
+        if is_upgraded && self == Self::Unset {
+            Self::Http2
+        } else {
+            self
+        }
     }
 
     /// The protocol after `useClientProtocol` of the pool.
@@ -124,11 +129,12 @@ impl HttpSide {
         let max_duration = tcp.and_then(|t| t.max_connection_duration);
         let max_requests = http.and_then(|h| positive(h.max_requests_per_connection));
         let max_concurrent_streams = http.and_then(|h| positive(h.max_concurrent_streams));
+        let keepalive = http.and_then(|h| h.http2_keep_alive.as_ref());
         let is_set = idle.is_some()
             || max_duration.is_some()
             || max_requests.is_some()
-            || max_concurrent_streams.is_some();
-        let keepalive = http.and_then(|h| h.http2_keep_alive.as_ref());
+            || max_concurrent_streams.is_some()
+            || keepalive.is_some();
         Self {
             protocol: protocol.with_pool(pool),
             is_header_case_preserved: client.is_header_case_preserved,
@@ -284,6 +290,7 @@ fn build_retry_budget(budget: &RetryBudget) -> thresholds::RetryBudget {
     thresholds::RetryBudget {
         budget_percent: Some(Percent { value: percent }),
         min_retry_concurrency: Some(concurrency),
+        budget_interval: budget.budget_interval.map(duration),
     }
 }
 
@@ -334,6 +341,7 @@ mod tests {
     fn a_retry_budget_has_envoys_defaults() {
         let budget = RetryBudget {
             percent: Some(Number(10.0)),
+            budget_interval: None,
             min_retry_concurrency: 0,
         };
         let budget = build_retry_budget(&budget);

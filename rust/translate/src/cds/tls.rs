@@ -114,6 +114,13 @@ pub(super) fn apply_tls(
     match choose(inputs)? {
         Choice::Plaintext => {}
         Choice::Mesh => {
+            if inputs.is_dynamic {
+                let tls = ClientTlsSettings {
+                    sni: inputs.tls.map_or_else(String::new, |tls| tls.sni.clone()),
+                    ..ClientTlsSettings::default()
+                };
+                set_automatic_names(http, &tls, true);
+            }
             return Ok(Some(MeshTls {
                 is_istio: inputs.client.is_istio,
                 is_http2: http.is_http2(),

@@ -130,7 +130,6 @@ impl LocalityPolicy {
 fn of_traffic_distribution(wish: TrafficDistribution) -> Option<LocalityLoadBalancerSetting> {
     let labels: &[&str] = match wish {
         TrafficDistribution::Any => return None,
-        TrafficDistribution::PreferSameNetwork => &[LABEL_NETWORK],
         TrafficDistribution::PreferSameZone => &[LABEL_NETWORK, LABEL_REGION, LABEL_ZONE],
         TrafficDistribution::PreferSameNode => &[
             LABEL_NETWORK,

@@ -177,9 +177,10 @@ pub struct NetworkInputs {
 }
 
 impl NetworkInputs {
-    /// Whether the client reaches that network directly; an unknown network counts as its own.
+    /// Whether the client reaches that network even where gateways lead into it; an unknown network counts as its
+    /// own, but a client of an unknown network is led through gateways.
     pub fn is_local(&self, network: &str) -> bool {
-        network.is_empty() || self.network.is_empty() || *network == *self.network
+        network.is_empty() || *network == *self.network
     }
 
     fn is_usable(&self, address: &str) -> bool {

@@ -57,24 +57,40 @@ pub(super) fn dynamic_forward_proxy(context: FilterContext) -> Option<HttpFilter
     if !context.has_dynamic_dns || context.class != ListenerClass::SidecarOutbound {
         return None;
     }
-    let family = if context.is_ipv4_only {
-        DnsLookupFamily::V4Only
+    Some(forward_proxy(DnsCacheConfig {
+        name: name::ALLOW_ANY_DNS_CACHE.to_owned(),
+        max_hosts: Some(MAX_DYNAMIC_HOSTS),
+        ..dns_cache(context)
+    }))
+}
+
+/// Resolves the hosts below a wildcard, in the cache of its cluster.
+pub(super) fn host_resolver(context: FilterContext, host: &str) -> HttpFilter {
+    forward_proxy(DnsCacheConfig {
+        name: name::dns_cache(host),
+        ..dns_cache(context)
+    })
+}
+
+fn dns_cache(context: FilterContext) -> DnsCacheConfig {
+    // Envoy refuses two caches of one name that differ: this must be what the cluster says.
+    let family = if context.is_ipv6_only {
+        DnsLookupFamily::V6Only
     } else {
-        DnsLookupFamily::All
+        DnsLookupFamily::V4Only
     };
+    DnsCacheConfig {
+        dns_lookup_family: family as i32,
+        ..DnsCacheConfig::default()
+    }
+}
+
+fn forward_proxy(cache: DnsCacheConfig) -> HttpFilter {
     let config = DynamicForwardProxy {
-        implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(DnsCacheConfig {
-            name: name::ALLOW_ANY_DNS_CACHE.to_owned(),
-            dns_lookup_family: family as i32,
-            max_hosts: Some(MAX_DYNAMIC_HOSTS),
-            ..DnsCacheConfig::default()
-        })),
+        implementation_specifier: Some(ImplementationSpecifier::DnsCacheConfig(cache)),
         ..DynamicForwardProxy::default()
     };
-    Some(filter(
-        "envoy.filters.http.dynamic_forward_proxy",
-        pack(&config),
-    ))
+    filter("envoy.filters.http.dynamic_forward_proxy", pack(&config))
 }
 
 /// Forwards; the last.

@@ -541,6 +541,7 @@ fn chain_message(inputs: &GatewayInputs, chain: &GatewayChain, listener: &str) -
                 routes: Routes::Named(route_name.to_string()),
                 protocol: *protocol,
                 is_explicit_proxy: false,
+                dynamic_host: None,
             };
             let build = |http: &Shared<HttpFacts>| hcm::build(&inputs.network, http, manager);
             inputs.http.as_ref().map(build).into_iter().collect()

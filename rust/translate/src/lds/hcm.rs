@@ -3,6 +3,8 @@
 //! Sources: istio `pilot/pkg/networking/core/listener_builder.go` `buildHTTPConnectionManager`, `listener_inbound.go`,
 //! `gateway.go`, `pilot/pkg/networking/util/proxy_headers.go`.
 
+use std::sync::Arc;
+
 use navarch_envoy::any::{pack, pack_default};
 use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
     HeaderKeyFormat, header_key_format::HeaderFormat,
@@ -56,6 +58,8 @@ pub(super) struct HcmInputs {
     pub(super) protocol: Protocol,
     /// Clients send absolute URLs, as to a proxy.
     pub(super) is_explicit_proxy: bool,
+    /// The wildcard host whose requests are resolved one by one, in the cache of its cluster.
+    pub(super) dynamic_host: Option<Arc<str>>,
 }
 
 /// The network filter; `network` and `http` are facts of the same group.
@@ -66,6 +70,7 @@ pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs)
         class: inputs.class,
         protocol: inputs.protocol,
         is_explicit_proxy: inputs.is_explicit_proxy,
+        dynamic_host: inputs.dynamic_host.clone(),
     };
     let tail = http
         .tails
@@ -102,7 +107,8 @@ fn build_tail(
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
         tracing: tracing::build(http),
-        http_filters: http_filters(context, &http.policies),
+        http_filters: http_filters(context, &http.policies, inputs.dynamic_host.as_deref()),
+        append_x_forwarded_port: is_enabled(headers.x_forwarded_port.as_ref()),
         generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
         proxy_100_continue: true,
         stream_idle_timeout: Some(Duration::default()),
@@ -156,12 +162,16 @@ fn context(
                 .is_some_and(|settings| settings.mode == "IN_MESH"),
         has_no_debug_headers: is_disabled(headers.envoy_debug_headers.as_ref()),
         has_dynamic_dns: http.has_dynamic_dns,
-        is_ipv4_only: network.ip_mode == IpMode::V4,
+        is_ipv6_only: network.ip_mode == IpMode::V6,
     }
 }
 
 fn is_disabled(switch: Option<&navarch_model::Disabled>) -> bool {
     switch.is_some_and(|switch| switch.disabled == Some(true))
+}
+
+fn is_enabled(switch: Option<&navarch_model::Enabled>) -> bool {
+    switch.is_some_and(|switch| switch.enabled == Some(true))
 }
 
 fn request_id() -> RequestIdExtension {

@@ -9,11 +9,12 @@ use navarch_model::Protocol;
 use crate::http_filter::ListenerClass;
 
 /// What makes the common part of one connection manager differ from that of another of the same group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TailKey {
     pub(super) class: ListenerClass,
     pub(super) protocol: Protocol,
     pub(super) is_explicit_proxy: bool,
+    pub(super) dynamic_host: Option<Arc<str>>,
 }
 
 /// Common parts that were encoded already. It follows from the facts that it stands in, and is no part of their identity.

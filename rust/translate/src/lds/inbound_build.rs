@@ -228,6 +228,7 @@ impl Served<'_> {
             routes: Routes::Inline(Box::new(routes)),
             protocol: self.protocol(),
             is_explicit_proxy: false,
+            dynamic_host: None,
         };
         hcm::build(&inputs.network, &inputs.http, manager)
     }

@@ -74,9 +74,9 @@ impl TcpPolicy {
             .and_then(|policy| policy.load_balancer.as_ref())
             .or_else(|| whole.and_then(|policy| policy.load_balancer.as_ref()));
         let hash = balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
-        let tunnel = of_subset
-            .and_then(|policy| policy.tunnel.as_ref())
-            .or_else(|| whole.and_then(|policy| policy.tunnel.as_ref()));
+        // A subset does not take over the tunnel of the whole: Istio looks at its own policy alone.
+        let owner = if subset.is_empty() { whole } else { of_subset };
+        let tunnel = owner.and_then(|policy| policy.tunnel.as_ref());
         Self {
             idle_timeout: tcp.and_then(|tcp| tcp.idle_timeout),
             max_connection_duration: tcp.and_then(|tcp| tcp.max_connection_duration),

@@ -127,7 +127,19 @@ pub(super) enum ChainContent {
         /// The name of the route configuration.
         route_name: String,
         protocol: Protocol,
+        /// The wildcard host of an entry that resolves by request, if one opens the listener.
+        dynamic_host: Option<Arc<str>>,
     },
+}
+
+impl ChainContent {
+    /// Whether traffic goes the same way: all that share a port's routes do.
+    fn is_alike(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Http { route_name: a, .. }, Self::Http { route_name: b, .. }) => a == b,
+            _ => self == other,
+        }
+    }
 }
 
 /// A service that got no chain, or not all, on a port.
@@ -173,7 +185,7 @@ impl Entry {
     /// Add a chain unless one is there that Envoy can't tell from it; whether its traffic gets what it says.
     fn add(&mut self, chain: OutboundChain) -> bool {
         match self.by_key.entry(chain.conditions.conflict_key()) {
-            MapEntry::Occupied(known) => self.chains[*known.get()].content == chain.content,
+            MapEntry::Occupied(known) => self.chains[*known.get()].content.is_alike(&chain.content),
             MapEntry::Vacant(free) => {
                 free.insert(self.chains.len());
                 self.chains.push(chain);
@@ -510,6 +522,10 @@ impl Collector<'_> {
         let is_wildcard = primary == self.mode.wildcards()[0];
         let cidr = candidate.cidr.as_deref();
         let tcp = || routing.chains(candidate.service, candidate.port, cidr, is_wildcard);
+        let service = candidate.service;
+        let is_dynamic =
+            service.resolution == Resolution::DynamicDns && service.hostname.is_wildcard();
+        let dynamic_host = is_dynamic.then(|| Arc::from(service.hostname.as_str()));
         let http = |is_sniffed: bool, route_name: String| OutboundChain {
             conditions: if is_sniffed {
                 ChainMatch {
@@ -524,6 +540,7 @@ impl Collector<'_> {
             content: ChainContent::Http {
                 route_name,
                 protocol: candidate.port.protocol,
+                dynamic_host: dynamic_host.clone(),
             },
         };
         let number = candidate.port.number;

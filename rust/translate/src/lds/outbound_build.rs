@@ -131,6 +131,7 @@ fn filters(
         ChainContent::Http {
             route_name,
             protocol,
+            dynamic_host,
         } => {
             let Some(http) = &inputs.http else {
                 return Vec::new();
@@ -145,6 +146,7 @@ fn filters(
                     routes: Routes::Named(route_name.clone()),
                     protocol: *protocol,
                     is_explicit_proxy: false,
+                    dynamic_host: dynamic_host.clone(),
                 },
             )]
         }

@@ -12,7 +12,7 @@ use navarch_snapshot::NodeGroup;
 /// Allocated ones count where the proxy captures DNS: only its own name table tells them.
 pub(super) fn of<'s>(service: &'s Service, group: &NodeGroup) -> Vec<&'s Arc<str>> {
     let metadata = &group.metadata;
-    let has_allocated = metadata.dns_capture && metadata.dns_auto_allocate;
+    let has_allocated = metadata.dns_capture;
     let own = match &service.addresses[..] {
         [] if has_allocated => &service.auto_allocated_addresses,
         // Each address of a ServiceEntry stands for itself; a Service has one per family.
@@ -21,9 +21,13 @@ pub(super) fn of<'s>(service: &'s Service, group: &NodeGroup) -> Vec<&'s Arc<str
         }
         _ => &service.addresses,
     };
-    let of_family = |is_ipv6: bool| own.iter().find(move |ip| ip.contains(':') == is_ipv6);
-    let ipv4 = group.has_ipv4.then(|| of_family(false)).flatten();
-    let ipv6 = || group.has_ipv6.then(|| of_family(true)).flatten();
-    let chosen = ipv4.or_else(ipv6).or_else(|| own.first());
+    let is_usable = |ip: &&Arc<str>| {
+        if ip.contains(':') {
+            group.has_ipv6
+        } else {
+            group.has_ipv4
+        }
+    };
+    let chosen = own.iter().find(is_usable).or_else(|| own.first());
     chosen.into_iter().collect()
 }

@@ -228,7 +228,7 @@ impl<'a> TcpRouting<'a> {
             },
             origin: None,
             content: ChainContent::Tcp(TcpRoute {
-                stat_prefix: self.stat_prefix(&cluster, Some(service), number, ""),
+                stat_prefix: self.stat_prefix(&cluster, service, number),
                 target: TcpTarget::Single(cluster),
                 protocol: port.protocol,
                 policy: TcpPolicy::new(rule.map(|rule| &rule.spec), ""),
@@ -236,14 +236,13 @@ impl<'a> TcpRouting<'a> {
         }
     }
 
-    fn stat_prefix(
-        &self,
-        cluster: &str,
-        service: Option<&Service>,
-        number: u32,
-        subset: &str,
-    ) -> String {
-        stat_prefix(self.scope, cluster, service, number, subset)
+    /// As [`stat_prefix`], but for Istio the port has no name where no rule leads.
+    fn stat_prefix(&self, cluster: &str, service: &Service, number: u32) -> String {
+        let pattern = &self.scope.mesh_config.outbound_cluster_stat_name;
+        if pattern.is_empty() {
+            return cluster.to_owned();
+        }
+        name::stat_name(pattern, service, &nameless_port(number), "", 0)
     }
 
     fn route(
@@ -261,6 +260,16 @@ impl<'a> TcpRouting<'a> {
     }
 }
 
+fn nameless_port(number: u32) -> ServicePort {
+    ServicePort {
+        name: "".into(),
+        number,
+        protocol: Protocol::Tcp,
+        target_port: None,
+        target_port_name: None,
+    }
+}
+
 /// The statistics' prefix: the cluster's name, or as the mesh's pattern says.
 fn stat_prefix(
     scope: &ProxyScope,
@@ -275,13 +284,7 @@ fn stat_prefix(
             let port = service
                 .find_port(number)
                 .cloned()
-                .unwrap_or_else(|| ServicePort {
-                    name: "".into(),
-                    number,
-                    protocol: Protocol::Tcp,
-                    target_port: None,
-                    target_port_name: None,
-                });
+                .unwrap_or_else(|| nameless_port(number));
             name::stat_name(pattern, service, &port, subset, 0)
         }
         _ => cluster.to_owned(),

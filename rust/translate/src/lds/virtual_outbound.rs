@@ -114,6 +114,7 @@ fn dynamic_dns_chain(network: &NetworkFacts, http: &HttpFacts) -> FilterChain {
         routes: Routes::Inline(Box::new(dynamic_dns_routes())),
         protocol: Protocol::Http,
         is_explicit_proxy: false,
+        dynamic_host: None,
     };
     FilterChain {
         name: "virtualOutbound-catchall-tcp-http".to_owned(),
@@ -171,6 +172,7 @@ pub(super) fn build_http_proxy(inputs: &HttpProxyInputs) -> Listener {
         routes: Routes::Named(HTTP_PROXY_ROUTES.to_owned()),
         protocol: Protocol::HttpProxy,
         is_explicit_proxy: true,
+        dynamic_host: None,
     };
     Listener {
         name,

@@ -111,6 +111,7 @@ impl<'a, 'r> RouteBuilder<'a, 'r> {
         };
         let mut authority = authority;
         if let Some(rewrite) = &http.rewrite {
+            action.append_x_forwarded_host = self.inputs.client.viewer.has_forwarded_host;
             let prefix = self.removable_prefix(route, rewrite);
             add_path_rewrite(&mut action, rewrite, prefix);
             if !rewrite.authority.is_empty() {
@@ -446,6 +447,7 @@ mod tests {
                 viewer: Shared::new(RouteViewer {
                     namespace: "a".into(),
                     labels: Labels::new(),
+                    has_forwarded_host: false,
                     default_retry: None,
                 }),
                 gateway: "mesh".into(),

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use navarch_model::{Hostname, Service, hash_text};
+use navarch_model::{Hostname, Registry, Service, hash_text};
 use navarch_snapshot::NodeGroup;
 
 use super::text_list::TextList;
@@ -35,6 +35,7 @@ impl Viewer {
     }
 
     /// The addresses of a service that the proxy can use: of both families the one that comes first.
+    /// An entry's own count all, as Envoy has listeners for them.
     fn addresses<'a>(&self, service: &'a Service) -> impl Iterator<Item = &'a Arc<str>> + use<'a> {
         let mut all = &service.addresses;
         if all.is_empty() && self.has_allocated_addresses {
@@ -44,7 +45,9 @@ impl Viewer {
             (true, true) => all.first().is_some_and(|address| address.contains(':')),
             (_, has_ipv6) => has_ipv6,
         };
-        all.iter().filter(move |a| a.contains(':') == wants_ipv6)
+        let has_listeners = service.registry == Registry::External && !service.addresses.is_empty();
+        all.iter()
+            .filter(move |a| has_listeners || a.contains(':') == wants_ipv6)
     }
 }
 

@@ -128,6 +128,8 @@ pub struct RouteViewer {
     pub namespace: Arc<str>,
     /// The labels that any rule asks for.
     pub labels: Labels,
+    /// Whether a rewritten host is told in `x-forwarded-host`.
+    pub has_forwarded_host: bool,
     /// The mesh's policy; `None` is Istio's default.
     pub default_retry: Option<Arc<HttpRetry>>,
 }
@@ -139,6 +141,7 @@ impl RouteViewer {
         Self {
             namespace: scope.group.namespace.clone(),
             labels: scope.group.labels.clone(),
+            has_forwarded_host: super::has_forwarded_host(scope),
             default_retry: default_retry.map(Arc::new),
         }
     }
@@ -166,6 +169,8 @@ pub enum UnknownHosts {
         name: &'static str,
         /// Where to.
         cluster: Arc<str>,
+        /// Whether a rewritten host is told in `x-forwarded-host`.
+        has_forwarded_host: bool,
     },
     /// They get 502.
     Block,

@@ -280,6 +280,7 @@ mod tests {
             viewer: Shared::new(RouteViewer {
                 namespace: "shop".into(),
                 labels: Labels::from([("app".to_owned(), "web".to_owned())]),
+                has_forwarded_host: false,
                 default_retry: None,
             }),
             gateway: "mesh".into(),

@@ -501,11 +501,11 @@ fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs> {
                 outbound_cluster(port, &to.subset, &to.host)
             });
             let cluster = proxy.unwrap_or_else(|| PASSTHROUGH_CLUSTER.to_owned());
-            (ALLOW_ANY, pass(ALLOW_ANY, &cluster))
+            (ALLOW_ANY, pass(scope, ALLOW_ANY, &cluster))
         }
         OutboundTrafficPolicyMode::AllowAnyDynamicDns => {
             let name = ALLOW_ANY_DYNAMIC_DNS;
-            (name, pass(name, ALLOW_ANY_DYNAMIC_DNS_CLUSTER))
+            (name, pass(scope, name, ALLOW_ANY_DYNAMIC_DNS_CLUSTER))
         }
     };
     Arc::new(VirtualHostInputs {
@@ -518,9 +518,10 @@ fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs> {
     })
 }
 
-fn pass(name: &'static str, cluster: &str) -> UnknownHosts {
+fn pass(scope: &ProxyScope, name: &'static str, cluster: &str) -> UnknownHosts {
     UnknownHosts::Pass {
         name,
         cluster: cluster.into(),
+        has_forwarded_host: super::has_forwarded_host(scope),
     }
 }

@@ -64,12 +64,17 @@ static REST: LazyLock<[[Template; 2]; 2]> = LazyLock::new(|| {
 
 fn build_unknown_route(unknown: &UnknownHosts) -> Route {
     let (name, action) = match unknown {
-        UnknownHosts::Pass { name, cluster } => (
+        UnknownHosts::Pass {
+            name,
+            cluster,
+            has_forwarded_host,
+        } => (
             *name,
             Action::Route(RouteAction {
                 cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_string())),
                 timeout: Some(NO_TIMEOUT),
                 max_grpc_timeout: Some(NO_TIMEOUT),
+                append_x_forwarded_host: *has_forwarded_host,
                 ..RouteAction::default()
             }),
         ),

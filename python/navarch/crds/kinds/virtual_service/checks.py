@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from navarch.crds.schema import envelope, faults, matching
 
 _METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"}
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"}
 )
 _GRPC_STATUSES = frozenset(
     {
