@@ -87,6 +87,10 @@ test: lint types walls $(NEEDS_SERVERS) ## all that must pass before a change la
 golden: build ## write the lists of expected answers anew from what is answered now
 	UPDATE_PARITY=1 pytest --quiet tests/parity
 
+.PHONY: oracle
+oracle: setup ## build what answers parity cases as Istio does (needs Go; tests/parity/oracle)
+	cd tests/parity/oracle && go build -o $(abspath $(VENV))/oracle .
+
 .PHONY: bench
 bench: ## measure (benches/README.md)
 	$(MAKE) build PROFILE=release
