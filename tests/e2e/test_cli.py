@@ -197,7 +197,7 @@ class Served:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         if self.process.stderr is not None:
             self.process.stderr.close()
 
@@ -238,7 +238,7 @@ def test_a_fault_is_logged_with_its_place_and_known_good_stays(
 def test_a_signal_ends_it_cleanly(served: Served, number: signal.Signals) -> None:
     served.process.send_signal(number)
     served.read_until("stopped")
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
     assert not any("Traceback" in line for line in served.lines)
 
 

@@ -183,7 +183,7 @@ def greeting(spoken: Spoken) -> bytes:
 
 def taken_by_envoy(port: int, spoken: Spoken) -> str:
     """Return the chain's answer; "" if the connection is closed without one."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(greeting(spoken))
         answer = b""
         try:

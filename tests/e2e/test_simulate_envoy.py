@@ -173,7 +173,7 @@ def test_each_request_gets_the_answer_that_is_simulated(
     mesh: offline.Mesh, port: int, envoy: int
 ) -> None:
     cases = list(itertools.product(HOSTS, PATHS, METHODS, HEADERS))
-    connection = http.client.HTTPConnection("127.0.0.1", envoy, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", envoy, timeout=60)
     different = []
     seen = set()
     for case in cases:

@@ -74,7 +74,7 @@ def test_a_running_navarch_answers_by_what_its_mesh_says(tmp_path: Path) -> None
         assert json.loads(env["PROXY_CONFIG"])["concurrency"] == 7
         bad = {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "metadata": {"name": "x"}}
         assert ask(port, certificates, "/validate", {"object": bad})["allowed"] is False
-        with urllib.request.urlopen(f"http://{web}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{web}/metrics", timeout=60) as answer:
             figures = answer.read().decode()
         assert "\nsidecar_injection_success_total 1\n" in figures
         assert "\ngalley_validation_failed 1\n" in figures
