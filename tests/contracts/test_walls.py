@@ -54,7 +54,7 @@ OUTSIDE = {
         r"|x509-parser|zeroize"
     ),
     "bootstrap": r"serde|serde_json|thiserror",
-    "bindings": r"pyo3|serde|serde_json|thiserror",
+    "bindings": r"pyo3|serde|serde_json|thiserror|tikv-jemallocator",
 }
 # Never below the room, not even through another crate.
 FENCES = {

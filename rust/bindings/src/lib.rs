@@ -15,6 +15,11 @@ mod simulation;
 mod status;
 mod wire;
 
+/// For Rust's allocations alone: its symbols have a prefix, and Python keeps its own allocator.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The module's contents, as `_core.pyi` describes them.
 #[pyo3::pymodule(name = "_core")]
 mod extension {
