@@ -19,12 +19,14 @@ def test_the_catalog_has_every_kind_once() -> None:
     assert sorted(entry.key_kind for entry in entries) == sorted(registry.KINDS)
 
 
-def test_every_kind_is_the_cores_or_known_to_have_no_effect() -> None:
+def test_every_kind_is_the_cores_or_injections_or_known_to_have_no_effect() -> None:
     text = (ROOT / "rust" / "model" / "src" / "key.rs").read_text()
     (block,) = re.findall(r"^kinds! \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)
     core = set(re.findall(r"^    (\w+),$", block, re.MULTILINE))
     settings = {mesh_config.KEY.kind, mesh_networks.KEY.kind, key_set.KIND}
-    assert core - settings == registry.KINDS.keys() - reader.WITHOUT_EFFECT
+    others = reader.WITHOUT_EFFECT | reader.OF_INJECTION
+    assert core - settings == registry.KINDS.keys() - others
+    assert not reader.WITHOUT_EFFECT & reader.OF_INJECTION
 
 
 def test_the_lane_of_endpoints_is_of_known_kinds() -> None:

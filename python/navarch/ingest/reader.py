@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from typing import Any, Final
+from typing import Final
 
-from navarch import errors, records
-from navarch.crds import key_set, mesh_config, mesh_networks, registry
+from navarch import records
+from navarch.crds import key_set, mesh_config, mesh_networks, registry, served
 from navarch.sources import base
 
 WITHOUT_EFFECT: Final = frozenset(
     {
         "EnvoyFilter",
-        "ProxyConfig",
         "Telemetry",
         "TrafficExtension",
         "WasmPlugin",
         "WorkloadGroup",
     }
 )
-"""Kinds that are checked but that the core does not act on; `tests/contracts/test_kinds.py` holds it to the core."""
+"""Kinds that are checked and do nothing; `tests/contracts/test_kinds.py` holds it to the core."""
+
+OF_INJECTION: Final = frozenset({"ProxyConfig"})
+"""Kinds that shape what injection puts into pods, and that the core does not read."""
 
 MESH_KINDS: Final = frozenset(
     name for name, kind in registry.KINDS.items() if kind.group.endswith(".istio.io")
 )
 """Kinds whose status has Istio's form."""
-_MAX_ROUNDS: Final = 8
-"""A fault may hide others below it; so often the rest is tried."""
-_PATH_PART: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
 def read_object(raw: records.RawObject) -> records.Record:
@@ -58,37 +56,7 @@ def _read_checked(raw: records.RawObject) -> records.Record:
     kind = registry.KINDS.get(raw.key.kind)
     if kind is not None and kind.is_passed_as_it_is:
         return records.Record(raw.key, raw.text, raw.origin, generation=raw.generation)
-    body = json.loads(raw.text)
-    warnings: list[records.Diagnostic] = []
-    for _ in range(_MAX_ROUNDS):
-        try:
-            read = registry.read(dataclasses.replace(raw, body=body))
-        except errors.CrdError as error:
-            unknown = [d for d in error.diagnostics if d.code == "unknown-field"]
-            if len(unknown) < len(error.diagnostics):
-                raise
-            for told in unknown:
-                _remove(body, told.field_path)
-                warnings.append(_as_warning(told))
-            continue
-        return dataclasses.replace(read, warnings=tuple(warnings), generation=raw.generation)
-    return dataclasses.replace(
-        registry.read(dataclasses.replace(raw, body=body)), generation=raw.generation
-    )
-
-
-def _as_warning(told: records.Diagnostic) -> records.Diagnostic:
-    message = f"{told.message} (the cluster keeps it, navarch leaves it out)"
-    return dataclasses.replace(told, severity=records.Severity.WARNING, message=message)
-
-
-def _remove(body: Any, field_path: str) -> None:  # noqa: ANN401  any JSON value
-    """Take a field out of an object, by its path as diagnostics write it."""
-    parts = [inner or plain for inner, plain in _PATH_PART.findall(field_path)]
-    holder = body
-    for part in parts[:-1]:
-        holder = holder[int(part)] if isinstance(holder, list) else holder[part]
-    del holder[parts[-1]]
+    return served.read(dataclasses.replace(raw, body=json.loads(raw.text)))
 
 
 def default_mesh_config() -> records.Record:

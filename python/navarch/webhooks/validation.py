@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from navarch import errors, records
-from navarch.crds import registry
+from navarch.crds import registry, served
 from navarch.sources import base
 from navarch.webhooks import review
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from navarch.webhooks.review import Request, Verdict
 
 _ORIGIN: Final = records.Origin("admission")
 _CHECKED: Final = frozenset({"CREATE", "UPDATE"})
 _MAX_MESSAGE: Final = 4_000
+_MAX_WARNINGS: Final = 5
 
 
 def validate(request: Request) -> Verdict:
-    """Check an object as every source's is checked; kinds that are not the mesh's are allowed unseen.
+    """Check an object as the watch will; kinds that are not the mesh's are allowed unseen.
 
-    An object whose spec stays, or that is about to go, is allowed with a warning at most: its labels, finalizers and
+    Fields that are not known are warned of: those who wrote them may have a newer API. An object whose spec stays, or that is about to go, is allowed with a warning at most: its labels, finalizers and
     status must stay in reach of those who mend it.
     """
     if request.operation not in _CHECKED:
@@ -31,17 +34,18 @@ def validate(request: Request) -> Verdict:
     kind = registry.find_kind(api_version, written)
     if kind is None or kind.group not in base.MESH_GROUPS:
         return review.ALLOWED
-    faults = _check(kind, request)
+    told = _check(kind, request)
+    faults = [each for each in told if each.severity is records.Severity.ERROR]
     if not faults:
-        return review.ALLOWED
+        return review.Verdict(warnings=_warn(told))
     metadata = request.body.get("metadata")
     is_going = isinstance(metadata, dict) and metadata.get("deletionTimestamp")
     if is_going or (request.before and request.before.get("spec") == request.body.get("spec")):
-        return review.Verdict(warnings=tuple(_shorten(_sentence(fault)) for fault in faults[:5]))
+        return review.Verdict(warnings=_warn(told))
     name = request.name or _name(request)
-    told = "; ".join(_sentence(fault) for fault in faults)
+    text = "; ".join(_sentence(fault) for fault in faults)
     return review.Verdict(
-        refusal=_shorten(f"{written} {request.namespace}/{name}: {told}"),
+        refusal=_shorten(f"{written} {request.namespace}/{name}: {text}"),
         causes=tuple(review.Cause(fault.field_path, fault.code, fault.message) for fault in faults),
     )
 
@@ -54,10 +58,13 @@ def _check(kind: registry.Kind, request: Request) -> tuple[records.Diagnostic, .
         body = {**body, "metadata": {**metadata, "name": metadata.get("name") or _name(request)}}
     key = records.SourceKey(kind.name, request.namespace, request.name or _name(request))
     try:
-        registry.read(records.RawObject(key, body, _ORIGIN))
+        return served.read(records.RawObject(key, body, _ORIGIN)).warnings
     except errors.CrdError as error:
         return error.diagnostics
-    return ()
+
+
+def _warn(told: Sequence[records.Diagnostic]) -> tuple[str, ...]:
+    return tuple(_shorten(_sentence(each)) for each in told[:_MAX_WARNINGS])
 
 
 def _name(request: Request) -> str:

@@ -54,6 +54,18 @@ def test_a_bad_object_is_refused_with_the_path_of_its_field(webhooks: Webhooks) 
     assert status["details"]["causes"][0]["field"] == field
 
 
+def test_fields_that_are_not_known_are_warned_about_as_the_watch_does(webhooks: Webhooks) -> None:
+    """Those who write them may have a newer API; what is wrong besides them is refused all the same."""
+    newer = GOOD | {"spec": {**GOOD["spec"], "newest": {"x": 1}}}
+    response = webhooks.ask("/validate", {"object": newer, "name": "web"})
+    assert response["allowed"] is True
+    assert response["warnings"][0].startswith("spec.newest ")
+    worse = BAD | {"spec": {**BAD["spec"], "newest": 1, "a]b": 2}}
+    refusal = webhooks.ask("/validate", {"object": worse, "name": "web"})
+    assert refusal["allowed"] is False
+    assert "spec.http[0].route[0].weight" in refusal["status"]["message"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
