@@ -101,6 +101,11 @@ bench-kubernetes: servers ## measure over a real API server
 	$(MAKE) build PROFILE=release
 	python -m benches.cluster
 
+.PHONY: soak
+soak: servers ## churn 5,000 pods for ten minutes over an API server that fails, and an outage of a minute
+	$(MAKE) build PROFILE=release
+	python -m benches.soak
+
 .PHONY: bench-translate
 bench-translate: ## measure the generation of resources, in Istio's own scenarios
 	cargo bench --locked -p navarch-bench-translate

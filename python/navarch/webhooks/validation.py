@@ -23,8 +23,9 @@ _MAX_WARNINGS: Final = 5
 def validate(request: Request) -> Verdict:
     """Check an object as the watch will; kinds that are not the mesh's are allowed unseen.
 
-    Fields that are not known are warned of: those who wrote them may have a newer API. An object whose spec stays, or that is about to go, is allowed with a warning at most: its labels, finalizers and
-    status must stay in reach of those who mend it.
+    Fields that are not known are warned of: those who wrote them may have a newer API. An object whose spec stays, or
+    that is about to go, is allowed with a warning at most: its labels, finalizers and status must stay in reach of
+    those who mend it.
     """
     if request.operation not in _CHECKED:
         return review.ALLOWED
