@@ -416,6 +416,8 @@ def _pairs(_: click.Context, param: click.Parameter, values: tuple[str, ...]) ->
 @click.option("--sni", default="", help="TLS server name, in place of the host.")
 @click.option("--alpn", multiple=True, help="ALPN protocol that the client offers. Repeatable.")
 @click.option("--certificate", "has_certificate", is_flag=True, help="The client has the mesh's.")
+@click.option("--principal", default="", help="Identity in the client's certificate.")
+@click.option("--claims", default="", help="JSON object that a valid token of the request claims.")
 @click.option("--address", default="", help="IP[:PORT] that is connected to.")
 @click.option("--source", "source_address", default="", help="The client's IP address.")
 @click.option("--inbound", "is_inbound", is_flag=True, help="To the workload, not from it.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,8 @@ class Described:
         headers: Headers; `host` replaces the URL's.
         percent: What the proxy's dice show, below 100; without it the likelier branches are followed.
         is_inbound: To the workload rather than from it.
+        principal: The identity in the client's certificate, with or without `spiffe://`.
+        claims: A JSON object: what a token claims that the request has; "" for none.
     """
 
     url: str
@@ -50,13 +53,15 @@ class Described:
     percent: float | None = None
     has_certificate: bool = False
     is_inbound: bool = False
+    principal: str = ""
+    claims: str = ""
 
 
 def build_request(described: Described) -> dict[str, Any]:
     """Return the request in the core's fields.
 
     Raises:
-        errors.RequestError: The URL or the address can't be read.
+        errors.RequestError: The URL, the address or the claims can't be read.
     """
     url, port = _split(described.url)
     protocol = _SCHEMES[url.scheme]
@@ -73,6 +78,8 @@ def build_request(described: Described) -> dict[str, Any]:
         "sni": described.sni,
         "alpn": list(described.alpn),
         "has_certificate": described.has_certificate,
+        "principal": described.principal,
+        "claims": _read_claims(described.claims),
         "source_address": described.source_address,
         "percent": described.percent,
     }
@@ -82,6 +89,16 @@ def build_request(described: Described) -> dict[str, Any]:
     elif host != url.netloc and _is_address(url.hostname or ""):
         made["address"] = url.hostname
     return made
+
+
+def _read_claims(text: str) -> dict[str, Any]:
+    try:
+        claims = json.loads(text) if text else {}
+    except ValueError as error:
+        raise errors.RequestError(f"--claims {text!r} is no JSON: {error}") from error
+    if not isinstance(claims, dict):
+        raise errors.RequestError(f"--claims {text!r} must be a JSON object")
+    return claims
 
 
 def _split(text: str) -> tuple[urllib.parse.SplitResult, int | None]:
@@ -159,7 +176,8 @@ class Simulator:
     def run(
         self, node: dict[str, Any], request: dict[str, Any], receiver: dict[str, Any] | None = None
     ) -> core.Simulation:
-        """Run a request through a proxy, and through a receiver's if one is given."""
+        """Run a request through a proxy, and through a receiver's if one is given; tokens are judged by the time."""
+        request = {"now_seconds": time.time()} | request
         if str(node.get("id", "")).startswith("router~") and not request.get("address"):
             request = request | {"port": self._listener_port(node, request["port"])}
         told = json.dumps(receiver).encode() if receiver is not None else None
@@ -197,7 +215,7 @@ class Simulator:
             namespace=workload.namespace,
             labels=workload.labels,
             service_account=workload.service_account,
-            metadata={} if is_stock else {"ISTIO_VERSION": ISTIO_VERSION},
+            metadata=_stock(workload) if is_stock else {"ISTIO_VERSION": ISTIO_VERSION},
         )
         return bootstrap.build_node(told)
 
@@ -224,6 +242,12 @@ class _Workload:
     labels: dict[str, str]
     ip: str
     service_account: str
+
+
+def _stock(workload: _Workload) -> dict[str, Any]:
+    """Return what navarch's agent adds to the node of upstream's Envoy, where injection has left its mark."""
+    has_agent = workload.labels.get("security.istio.io/tlsMode") == "istio"
+    return {"WORKLOAD_CERTIFICATE": True} if has_agent else {}
 
 
 def _named(each: dict[str, Any]) -> dict[str, Any]:

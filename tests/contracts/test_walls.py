@@ -47,7 +47,7 @@ OUTSIDE = {
         # TLS, tokens and digests: one cryptographic library for all of it.
         r"|rustls|aws-lc-rs|jsonwebtoken|zeroize"
     ),
-    "simulate": r"prost|prost-types|regex|serde|serde_json",
+    "simulate": r"base64|prost|prost-types|regex|serde|serde_json",
     "agent": (
         r"bytes|clap|fastrand|futures-core|hickory-proto|http(-body(-util)?)?|hyper(-util)?|prost|prost-types|rcgen|rustix"
         r"|rustls-pki-types|serde|serde-saphyr|serde_json|thiserror|tokio(-rustls)?|tonic|tower-service|tracing(-subscriber)?"

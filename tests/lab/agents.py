@@ -48,26 +48,31 @@ def _encode(part: bytes) -> str:
 
 
 class Issuer:
-    """Who gives out tokens as a cluster does: an RSA key, its JWKS in a file, and JWTs by openssl."""
+    """Who gives out tokens: an RSA key, its JWKS in a file, and JWTs by openssl; by default as a cluster does."""
 
-    def __init__(self, directory: Path) -> None:
-        self._key = directory / "issuer.key"
-        self.jwks = directory / "jwks.json"
+    def __init__(self, directory: Path, name: str = "issuer", issuer: str = ISSUER) -> None:
+        self._name, self._issuer = name, issuer
+        self._key = directory / f"{name}.key"
+        self.jwks = directory / f"{name}.json"
         self._run("genrsa", "-out", str(self._key), "2048")
+        self.jwks.write_text(json.dumps({"keys": [self.public_key()]}))
+
+    def public_key(self) -> dict[str, str]:
+        """Return the key that verifies, as a JWKS has it."""
         told = self._run("rsa", "-in", str(self._key), "-noout", "-modulus").decode()
         modulus = bytes.fromhex(told.partition("=")[2].strip())
-        key = {"kty": "RSA", "alg": "RS256", "n": _encode(modulus), "e": "AQAB"}
-        self.jwks.write_text(json.dumps({"keys": [key]}))
+        made = {"kty": "RSA", "alg": "RS256", "kid": self._name}
+        return made | {"n": _encode(modulus), "e": "AQAB"}
 
     def issue(self, account: str) -> str:
         """Return a token of a service account of the lab's namespace."""
-        claims = {
-            "iss": ISSUER,
-            "aud": ["istio-ca"],
-            "sub": f"system:serviceaccount:{meshes.NAMESPACE}:{account}",
-            "exp": int(time.time()) + 3600,
-        }
-        parts = ({"alg": "RS256", "typ": "JWT"}, claims)
+        subject = f"system:serviceaccount:{meshes.NAMESPACE}:{account}"
+        return self.sign({"aud": ["istio-ca"], "sub": subject})
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """Return a token with these claims; one of this issuer that lasts an hour, unless they say otherwise."""
+        claims = {"iss": self._issuer, "exp": int(time.time()) + 3600} | claims
+        parts = ({"alg": "RS256", "typ": "JWT", "kid": self._name}, claims)
         signed = ".".join(_encode(json.dumps(part).encode()) for part in parts)
         signature = self._run("dgst", "-sha256", "-sign", str(self._key), told=signed.encode())
         return f"{signed}.{_encode(signature)}"
@@ -79,13 +84,18 @@ class Issuer:
 
 
 class AgentStage(PlannedStage):
-    """A mesh whose sidecars are agents' children; navarch serves them on its authenticated port alone."""
+    """A mesh whose proxies are agents' children; navarch serves them on its authenticated port alone.
+
+    Attributes:
+        serve_flags: More flags for `navarch serve`, set before it starts.
+    """
 
     def __init__(self, plan: Plan, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(plan)
         self._environment = environment or {}
         self._agent = Path(shutil.copy2(find_agent(), self.dir / "navarch-agent"))
         self._issuer = Issuer(self.dir)
+        self.serve_flags: list[str] = []
         self.authority = self.dir / "authority"
         self.authority.mkdir()
 
@@ -97,7 +107,7 @@ class AgentStage(PlannedStage):
         command += ["--http-address", f"{network.NODE_IP}:{_HTTP_PORT}"]
         command += ["--secure-grpc-address", SECURE, "--authority-dir", str(self.authority)]
         command += ["--server-name", network.NODE_IP]
-        command += ["--oidc-issuer", ISSUER, "istio-ca", str(self._issuer.jwks)]
+        command += ["--oidc-issuer", ISSUER, "istio-ca", str(self._issuer.jwks), *self.serve_flags]
         self._run("navarch", self._network.node, command)
         self.wait(lambda: self.ask_navarch("/ready").status == 200, "navarch is ready", 40)
 
@@ -119,13 +129,13 @@ class AgentStage(PlannedStage):
             "SERVICE_ACCOUNT": pod.account,
             "PROXY_CONFIG": json.dumps(proxy),
             "ISTIO_METAJSON_LABELS": json.dumps(pod.labels),
-            "ISTIO_META_DNS_CAPTURE": "true",
+            "ISTIO_META_DNS_CAPTURE": str(pod.proxy == "sidecar").lower(),
             "ISTIO_PROMETHEUS_ANNOTATIONS": json.dumps(
                 {"scrape": "true", "path": "/", "port": "8080"}
             ),
         }
         pairs = [f"{key}={value}" for key, value in (told | dict(self._environment)).items()]
-        command = ["env", f"--chdir={home}", *pairs, str(self._agent), "proxy", "sidecar"]
+        command = ["env", f"--chdir={home}", *pairs, str(self._agent), "proxy", pod.proxy]
         command += ["--token-file", str(token), "--root-cert-file", str(root)]
         namespace = self._namespaces[pod.name]
         self._run(f"{pod.name}-envoy", namespace, command, network.PROXY_UID)

@@ -105,6 +105,21 @@ def ask(request: Request) -> Reply:
     return Reply(status, got, body, time.monotonic() - began)
 
 
+def ask_raw(ip: str, port: int, written: bytes) -> Reply:
+    """Send bytes as they are, and read one HTTP answer; status 0 if none comes."""
+    began = time.monotonic()
+    try:
+        with socket.create_connection((ip, port), TIMEOUT_SECONDS) as peer:
+            peer.sendall(written)
+            answer = http.client.HTTPResponse(peer)
+            answer.begin()
+            body = answer.read().decode(errors="replace")
+            status, got = answer.status, {k.lower(): v for k, v in answer.getheaders()}
+    except (OSError, http.client.HTTPException) as error:
+        status, got, body = 0, {}, repr(error)
+    return Reply(status, got, body, time.monotonic() - began)
+
+
 def _connect_tls(request: Request, tls: Tls) -> ssl.SSLSocket:
     plain = socket.create_connection((request.ip, request.port), TIMEOUT_SECONDS)
     try:

@@ -2,7 +2,7 @@
 
 use navarch_model::{InterceptionMode, Proxy, ProxyKind};
 use navarch_serve::MeshEpochs;
-use navarch_simulate::{Request, simulate, simulate_received};
+use navarch_simulate::{Request, Sender, simulate, simulate_received};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
@@ -17,12 +17,29 @@ pub(crate) fn run(
     let request = read(request_json, sender).map_err(Failure::Request)?;
     let mut outcome = simulate(&epochs.translate(sender).0, &sender.namespace, &request);
     if let Some(receiver) = receiver {
-        outcome = simulate_received(outcome, &request, &epochs.translate(receiver).0);
+        let own = sender_of(epochs, sender);
+        outcome = simulate_received(outcome, (&request, &own), &epochs.translate(receiver).0);
     }
     let mut answer = json!(outcome);
     answer["is_delivered"] = outcome.is_delivered().into();
     answer["text"] = outcome.to_string().into();
     Ok(answer.to_string())
+}
+
+/// Who a proxy is to those that it sends to; one without an agent has no name.
+fn sender_of(epochs: &MeshEpochs, proxy: &Proxy) -> Sender {
+    let trust_domain = &epochs.mesh().mesh_config.trust_domain;
+    let (namespace, account) = (&proxy.namespace, &proxy.metadata.service_account);
+    let account = if account.is_empty() {
+        "default"
+    } else {
+        account
+    };
+    let first = proxy.ip_addresses.first();
+    Sender {
+        principal: format!("spiffe://{trust_domain}/ns/{namespace}/sa/{account}"),
+        address: first.map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 /// Whether connections are captured follows from the node, unless the request says.

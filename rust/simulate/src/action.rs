@@ -199,6 +199,12 @@ fn forwarded(
         retries: retry.map(written_retries),
         delay_seconds: None,
         mirrors: mirrors.collect(),
+        headers: stream
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.starts_with(':'))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
         header_changes,
     }
 }

@@ -190,7 +190,8 @@ fn longest_prefix(ranges: &[CidrRange], ip: Option<IpAddr>) -> Specificity {
         .max()
 }
 
-fn is_in(range: &CidrRange, ip: IpAddr) -> bool {
+/// Whether an address is in a range.
+pub(crate) fn is_in(range: &CidrRange, ip: IpAddr) -> bool {
     let length = range.prefix_len.unwrap_or(0);
     match (range.address_prefix.parse::<IpAddr>(), ip) {
         (Ok(IpAddr::V4(net)), IpAddr::V4(ip)) => {

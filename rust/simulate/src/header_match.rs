@@ -19,14 +19,19 @@ pub(crate) fn refusal(matcher: &HeaderMatcher, headers: &Headers) -> Option<Stri
     if is_match(matcher, headers) {
         return None;
     }
-    let name = &matcher.name;
-    let found = headers.get(&name.to_ascii_lowercase());
-    let found = found.map_or_else(|| "is absent".to_owned(), |value| format!("is `{value}`"));
     let not = if matcher.invert_match { "not: " } else { "" };
     Some(format!(
-        "header {name} {found}, wanted {not}{}",
+        "header {} {}, wanted {not}{}",
+        matcher.name,
+        found(matcher, headers),
         written(matcher)
     ))
+}
+
+/// What a matcher looks at, in words.
+pub(crate) fn found(matcher: &HeaderMatcher, headers: &Headers) -> String {
+    let found = headers.get(&matcher.name.to_ascii_lowercase());
+    found.map_or_else(|| "is absent".to_owned(), |value| format!("is `{value}`"))
 }
 
 fn is_match(matcher: &HeaderMatcher, headers: &Headers) -> bool {
@@ -63,7 +68,8 @@ fn is_value_match(specifier: &HeaderMatchSpecifier, value: &str) -> bool {
     }
 }
 
-fn written(matcher: &HeaderMatcher) -> String {
+/// A matcher in words.
+pub(crate) fn written(matcher: &HeaderMatcher) -> String {
     match &matcher.header_match_specifier {
         None | Some(HeaderMatchSpecifier::PresentMatch(true)) => "it is present".to_owned(),
         Some(HeaderMatchSpecifier::PresentMatch(false)) => "it is absent".to_owned(),

@@ -1,5 +1,7 @@
 //! HTTP: from the connection manager to a route's action.
 
+use std::net::IpAddr;
+
 use navarch_envoy::Any;
 use navarch_envoy::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
@@ -8,15 +10,19 @@ use navarch_envoy::envoy::extensions::filters::network::http_connection_manager:
     RouteSpecifier, StripPortMode,
 };
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use serde_json::{Map, Value};
 
 use crate::action;
 use crate::header_match::Headers;
 use crate::outcome::{End, Landing, Stage, Step, failed};
 use crate::path;
+use crate::policy;
 use crate::request::{Protocol, Request, split_port};
 use crate::route_match::{self, Candidate};
 use crate::virtual_host;
 use crate::walk::Walk;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// A request as the filters see it.
 pub(crate) struct Stream {
@@ -26,6 +32,8 @@ pub(crate) struct Stream {
     pub(crate) method: String,
     pub(crate) scheme: &'static str,
     pub(crate) is_http2: bool,
+    /// What filters have found out, by filter.
+    pub(crate) metadata: Map<String, Value>,
     /// The connection manager's filters that are on, with their configuration.
     pub(crate) filters: Vec<(String, Any)>,
 }
@@ -38,10 +46,10 @@ pub(crate) fn run(
 ) -> Result<Landing, End> {
     let mut stream = stream(walk.request, manager, is_decrypted)?;
     stream.filters = http_filters(walk, manager);
+    let remote = remote_address(walk, manager, &stream.headers);
+    add_own_address(walk, manager, &mut stream.headers);
+    policy::run_http(walk, &mut stream, remote)?;
     let routes = route_configuration(walk, manager)?;
-    for (name, config) in &stream.filters {
-        walk.note_unmodelled(name, config);
-    }
     let (vhost, step) = virtual_host::choose(&routes, &stream.authority)?;
     walk.steps.push(step);
     let is_tls_wanted = match vhost.require_tls() {
@@ -65,9 +73,9 @@ pub(crate) fn run(
     let candidate = Candidate {
         path: &stream.path,
         headers: &stream.headers,
-        metadata: &request.metadata,
+        metadata: &stream.metadata,
         percent: request.percent,
-        has_certificate: is_decrypted && request.has_certificate,
+        has_certificate: is_decrypted && request.presents_certificate(),
         is_grpc: request.protocol == Protocol::Grpc,
     };
     let (route, step) = route_match::choose(vhost, &candidate)?;
@@ -138,8 +146,41 @@ fn stream(
         method: method.to_owned(),
         scheme,
         is_http2,
+        metadata: request.metadata.clone(),
         filters: Vec::new(),
     })
+}
+
+/// The client's own address, past the proxies that are trusted.
+///
+/// Source: <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-for>.
+fn remote_address(
+    walk: &Walk<'_>,
+    manager: &HttpConnectionManager,
+    headers: &Headers,
+) -> Option<IpAddr> {
+    let hops = usize::try_from(manager.xff_num_trusted_hops).unwrap_or(usize::MAX);
+    let from_right = match (manager.use_remote_address == Some(true), hops) {
+        (true, 0) => return walk.peer.source,
+        (true, hops) => hops - 1,
+        (false, hops) => hops,
+    };
+    let told = headers.get(FORWARDED_FOR).map_or("", String::as_str);
+    let address = told.rsplit(',').nth(from_right).map(str::trim);
+    let address = address.and_then(|text| text.parse().ok());
+    address.or(walk.peer.source)
+}
+
+/// What the connection manager adds to `x-forwarded-for`.
+fn add_own_address(walk: &Walk<'_>, manager: &HttpConnectionManager, headers: &mut Headers) {
+    let is_added = manager.use_remote_address == Some(true) && !manager.skip_xff_append;
+    if let Some(source) = walk.peer.source.filter(|_| is_added) {
+        let told = headers.entry(FORWARDED_FOR.to_owned()).or_default();
+        if !told.is_empty() {
+            told.push(',');
+        }
+        told.push_str(&source.to_string());
+    }
 }
 
 /// The authority, its port stripped where the connection manager is told to.

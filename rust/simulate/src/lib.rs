@@ -7,6 +7,7 @@
 
 mod action;
 mod chance;
+mod check;
 mod cluster;
 mod connection;
 mod destination;
@@ -14,11 +15,15 @@ mod fault;
 mod filter_chain;
 mod header_match;
 mod http;
+mod jwt;
 mod listener;
 mod load_balancing;
 mod metadata_match;
 mod outcome;
 mod path;
+mod peer;
+mod policy;
+mod rbac;
 mod redirect;
 mod request;
 mod resources;
@@ -27,10 +32,11 @@ mod route_match;
 mod string_match;
 mod tcp;
 mod text;
+mod token;
 mod transport;
 mod virtual_host;
 mod walk;
 
 pub use outcome::{Endpoint, Forwarded, Landing, Other, Outcome, Stage, Step, Transport};
-pub use request::{Direction, Protocol, Request};
+pub use request::{Direction, Protocol, Request, Sender};
 pub use walk::{simulate, simulate_received};

@@ -1,5 +1,7 @@
 //! What a simulation answers.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// How many of the others a step names; gateways have thousands of routes.
@@ -133,6 +135,8 @@ pub struct Forwarded {
     pub delay_seconds: Option<f64>,
     /// Clusters that get a copy, with their shares.
     pub mirrors: Vec<String>,
+    /// The headers that it came in with, after the filters; less what [`Self::header_changes`] tells.
+    pub headers: BTreeMap<String, String>,
     /// Headers that are set or removed, as `+name: value` and `-name`.
     pub header_changes: Vec<String>,
 }
@@ -194,6 +198,14 @@ pub enum Stage {
     Detection,
     /// The filter chain.
     FilterChain,
+    /// Who the client is, by its certificate.
+    Peer,
+    /// Whose tokens the request has.
+    Token,
+    /// What rules about who may do what say.
+    Policy,
+    /// A question to an external authorizer.
+    Authorizer,
     /// The HTTP route configuration.
     RouteConfiguration,
     /// The virtual host.
@@ -232,6 +244,17 @@ pub(crate) type End = Box<Landing>;
 /// The connection is closed.
 pub(crate) fn closed(why: impl Into<String>) -> End {
     Box::new(Landing::Closed { why: why.into() })
+}
+
+/// The proxy answers that the client may not.
+pub(crate) fn refused(status: u32, why: impl Into<String>) -> End {
+    Box::new(Landing::Response {
+        status,
+        location: None,
+        body: None,
+        is_configured: true,
+        why: why.into(),
+    })
 }
 
 /// The proxy answers because something is missing.

@@ -40,7 +40,10 @@ pub(crate) fn normalize(manager: &HttpConnectionManager, whole: &str) -> Result<
         }
     }
     if manager.normalize_path == Some(true) {
-        path = without_dots(&canonical(&path));
+        if path.contains("%00") {
+            return Err(failed(400, "the path has an escaped NUL"));
+        }
+        path = without_dots(&canonical(&without_dot_parameters(&path)));
     }
     if manager.merge_slashes {
         while path.contains("//") {
@@ -74,6 +77,16 @@ fn unescape(path: &str) -> String {
         .replace("%2F", "/")
         .replace("%5c", "\\")
         .replace("%5C", "\\")
+}
+
+/// `..;x` and `.;x` as dot segments, which they are to servers that drop parameters; only where dots are plain.
+fn without_dot_parameters(path: &str) -> String {
+    let bare = |segment: &str| match segment.split_once(';') {
+        Some((dots @ ("." | ".."), _)) => dots.to_owned(),
+        _ => segment.to_owned(),
+    };
+    let segments: Vec<String> = path.split('/').map(bare).collect();
+    segments.join("/")
 }
 
 /// As Envoy's URL parser (Chromium's) writes a path: unreserved characters plain, others that are no URL's escaped.
@@ -150,10 +163,13 @@ mod tests {
             ("/a/./b//c/..", "/a/b/"),
             ("/../a", "/a"),
             ("/%61/%2e%2E/%7e{", "/~%7B"),
+            ("/a/..;x/b;y/.;", "/b;y/"),
+            ("/a/%2e%2e;/b", "/a/..;/b"),
         ] {
             assert_eq!(normalize(&manager, given).unwrap(), made);
         }
         assert!(normalize(&manager, "/a#f").is_err());
+        assert!(normalize(&manager, "/a%00").is_err());
         assert_eq!(
             normalize(&HttpConnectionManager::default(), "/a//../b").unwrap(),
             "/a//../b"

@@ -36,6 +36,15 @@ impl Protocol {
     }
 }
 
+/// Who a proxy is to those that it sends to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sender {
+    /// The identity in its certificate; "" if it has none.
+    pub principal: String,
+    /// Its IP address; "" if it does not matter.
+    pub address: String,
+}
+
 /// Which side of the proxy the request comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,8 +84,14 @@ pub struct Request {
     pub alpn: Vec<String>,
     /// Whether the client presents a certificate of the mesh.
     pub has_certificate: bool,
+    /// The identity in that certificate, `spiffe://…` or without the scheme; "" if it does not matter.
+    pub principal: String,
     /// The client's IP address, if it matters.
     pub source_address: String,
+    /// What a token claims that the request has wherever one is looked for; empty for none.
+    pub claims: Map<String, Value>,
+    /// The time, in seconds since 1970; `None` takes all tokens to be valid now.
+    pub now_seconds: Option<f64>,
     /// What Envoy's dice show, 0 to below 100: picks among weights and fractions. `None` follows the likelier branch.
     pub percent: Option<f64>,
     /// Dynamic metadata that earlier filters have set, by filter.
@@ -98,7 +113,10 @@ impl Default for Request {
             sni: String::new(),
             alpn: Vec::new(),
             has_certificate: false,
+            principal: String::new(),
             source_address: String::new(),
+            claims: Map::new(),
+            now_seconds: None,
             percent: None,
             metadata: Map::new(),
         }
@@ -133,6 +151,11 @@ impl Request {
             return String::new();
         }
         name.to_ascii_lowercase()
+    }
+
+    /// Whether the client shows a certificate when it is asked for one.
+    pub fn presents_certificate(&self) -> bool {
+        self.has_certificate || !self.principal.is_empty()
     }
 
     /// The ALPN protocols that are offered.

@@ -164,7 +164,7 @@ fn by_chance(wanted: &RouteMatch, candidate: &Candidate<'_>) -> Option<String> {
     })
 }
 
-fn is_path_match(wanted: &RouteMatch, path: &str, headers: &Headers) -> bool {
+pub(crate) fn is_path_match(wanted: &RouteMatch, path: &str, headers: &Headers) -> bool {
     let is_case_sensitive = wanted.case_sensitive != Some(false);
     let fold = |text: &str| {
         if is_case_sensitive {
@@ -194,7 +194,7 @@ fn is_path_match(wanted: &RouteMatch, path: &str, headers: &Headers) -> bool {
 }
 
 /// `*` is one segment, `**` any number, `{name}` one, `{name=pattern}` what its pattern is.
-fn is_template_match(template: &str, path: &str) -> bool {
+pub(crate) fn is_template_match(template: &str, path: &str) -> bool {
     let mut pattern = String::new();
     let mut rest = template;
     while let Some(c) = rest.chars().next() {

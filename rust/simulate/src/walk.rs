@@ -1,5 +1,7 @@
 //! The way of a request through a proxy, from one decision to the next.
 
+use std::collections::BTreeMap;
+
 use navarch_encode::ResourceSnapshot;
 use navarch_envoy::envoy::config::listener::v3::filter::ConfigType;
 use navarch_envoy::envoy::config::listener::v3::{Filter, FilterChain};
@@ -9,16 +11,19 @@ use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::DownstreamTlsC
 use navarch_envoy::{Any, any};
 
 use crate::destination::{self, Destination};
-use crate::outcome::{End, Landing, Outcome, Step, closed};
-use crate::request::{Direction, Protocol, Request};
+use crate::outcome::{End, Forwarded, Landing, Outcome, Step, closed};
+use crate::peer::{self, Peer};
+use crate::request::{Direction, Protocol, Request, Sender};
 use crate::resources::Resources;
-use crate::{connection, filter_chain, http, listener, tcp, transport};
+use crate::{connection, filter_chain, http, listener, policy, tcp, transport};
 
 /// Everything that the stages of one way share.
 pub(crate) struct Walk<'a> {
     pub(crate) resources: Resources<'a>,
     pub(crate) request: &'a Request,
     pub(crate) destination: Destination,
+    /// Who is at the other end; known once the filter chain is.
+    pub(crate) peer: Peer,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -32,6 +37,7 @@ pub fn simulate(snapshot: &ResourceSnapshot, namespace: &str, request: &Request)
         resources,
         request,
         destination,
+        peer: Peer::default(),
         steps: vec![step],
     };
     let landing = walk.run().unwrap_or_else(|end| *end);
@@ -45,8 +51,12 @@ pub fn simulate(snapshot: &ResourceSnapshot, namespace: &str, request: &Request)
 /// Go on through the sidecar of the endpoint that gets the largest share.
 ///
 /// `receiver` are that sidecar's resources; an outcome that ends before an endpoint stays as it is.
-pub fn simulate_received(sent: Outcome, request: &Request, receiver: &ResourceSnapshot) -> Outcome {
-    let Some(next) = received_request(&sent, request) else {
+pub fn simulate_received(
+    sent: Outcome,
+    (request, sender): (&Request, &Sender),
+    receiver: &ResourceSnapshot,
+) -> Outcome {
+    let Some(next) = received_request(&sent, request, sender) else {
         return sent;
     };
     let received = simulate(receiver, "", &next);
@@ -57,7 +67,7 @@ pub fn simulate_received(sent: Outcome, request: &Request, receiver: &ResourceSn
 }
 
 /// The request as the receiving sidecar sees it.
-fn received_request(sent: &Outcome, request: &Request) -> Option<Request> {
+fn received_request(sent: &Outcome, request: &Request, sender: &Sender) -> Option<Request> {
     let Landing::Endpoints {
         endpoints,
         request: forwarded,
@@ -81,18 +91,41 @@ fn received_request(sent: &Outcome, request: &Request) -> Option<Request> {
         direction: Direction::Inbound,
         address: address.trim_matches(['[', ']']).to_owned(),
         port: port?,
+        has_certificate: false,
+        principal: String::new(),
         ..request.clone()
     };
+    if !sender.address.is_empty() {
+        next.source_address.clone_from(&sender.address);
+    }
     if transport.is_tls {
         next.sni.clone_from(&transport.sni);
         next.alpn.clone_from(&transport.alpn);
         next.has_certificate = transport.has_certificate;
+        if transport.has_certificate {
+            next.principal.clone_from(&sender.principal);
+        }
     }
     if let Some(forwarded) = forwarded {
         next.host.clone_from(&forwarded.authority);
         next.path.clone_from(&forwarded.path);
+        next.method.clone_from(&forwarded.method);
+        next.headers = sent_headers(forwarded);
     }
     Some(next)
+}
+
+/// The headers as they come to the endpoint.
+fn sent_headers(forwarded: &Forwarded) -> BTreeMap<String, String> {
+    let mut headers = forwarded.headers.clone();
+    for change in &forwarded.header_changes {
+        if let Some(name) = change.strip_prefix('-') {
+            headers.remove(&name.to_ascii_lowercase());
+        } else if let Some((name, value)) = change.trim_start_matches('+').split_once(": ") {
+            headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+    }
+    headers
 }
 
 impl Walk<'_> {
@@ -104,33 +137,25 @@ impl Walk<'_> {
         self.steps.push(step);
         let (chain, step) = filter_chain::choose(listener, &connection)?;
         self.steps.push(step);
-        let is_decrypted = self.shake_hands(&chain)?;
-        self.run_filters(&chain, is_decrypted)
+        self.peer = peer::plain(&connection, &self.destination);
+        self.shake_hands(&chain)?;
+        self.run_filters(&chain)
     }
 
-    /// The chain's TLS, if any; whether the filters see what is within the client's.
-    fn shake_hands(&self, chain: &FilterChain) -> Result<bool, End> {
-        let context: Option<DownstreamTlsContext> = chain
-            .transport_socket
-            .as_ref()
-            .and_then(transport::unpack_tls);
-        let Some(context) = context else {
-            return Ok(false);
-        };
-        if !self.request.protocol.is_tls() {
-            return Err(closed(format!(
-                "filter chain {} wants TLS, the client speaks plaintext",
-                chain.name
-            )));
+    /// The chain's TLS, if any.
+    fn shake_hands(&mut self, chain: &FilterChain) -> Result<(), End> {
+        let socket = chain.transport_socket.as_ref();
+        let context: Option<DownstreamTlsContext> = socket.and_then(transport::unpack_tls);
+        if let Some(context) = context {
+            let step = peer::shake_hands(&mut self.peer, (&chain.name, &context), self.request)?;
+            self.steps.extend(step);
         }
-        if context.require_client_certificate == Some(true) && !self.request.has_certificate {
-            let why = "wants a client certificate, the client presents none";
-            return Err(closed(format!("filter chain {} {why}", chain.name)));
-        }
-        Ok(true)
+        Ok(())
     }
 
-    fn run_filters(&mut self, chain: &FilterChain, is_decrypted: bool) -> Result<Landing, End> {
+    fn run_filters(&mut self, chain: &FilterChain) -> Result<Landing, End> {
+        let is_decrypted = self.peer.is_tls;
+        let mut metadata = self.request.metadata.clone();
         for filter in &chain.filters {
             let Some(config) = self.typed_config(filter) else {
                 continue;
@@ -142,7 +167,9 @@ impl Walk<'_> {
             if let Some(proxy) = any::unpack::<TcpProxy>(&config) {
                 return tcp::run(self, &proxy, is_decrypted);
             }
-            self.note_unmodelled(&filter.name, &config);
+            if !policy::run_tcp(self, &config, &mut metadata)? {
+                self.note_unmodelled(&filter.name, &config);
+            }
         }
         Err(closed(
             "the filter chain has neither an HTTP connection manager nor a TCP proxy",
@@ -161,10 +188,7 @@ impl Walk<'_> {
 
     /// Tell of filters that may decide something here, and are passed by.
     pub(crate) fn note_unmodelled(&mut self, name: &str, config: &Any) {
-        const DECIDING: [&str; 10] = [
-            "RBAC",
-            "ExtAuthz",
-            "JwtAuthentication",
+        const DECIDING: [&str; 7] = [
             "LocalRateLimit",
             "RateLimit",
             "Lua",

@@ -1,7 +1,7 @@
 //! What a sidecar lets in, in the three modes of mutual TLS.
 
 use navarch_simulate::{
-    Direction, Landing, Outcome, Protocol, Request, Stage, simulate, simulate_received,
+    Direction, Landing, Outcome, Protocol, Request, Sender, Stage, simulate, simulate_received,
 };
 use navarch_testkit::objects::object;
 use navarch_testkit::{TestMesh, TestProxy};
@@ -114,7 +114,11 @@ fn a_request_goes_on_through_the_receiving_sidecar() {
     let mesh = shop_with([mode("STRICT")]);
     let request = get("/");
     let sent = ask(&mesh, &request);
-    let whole = simulate_received(sent, &request, &mesh.resources(&reviews_sidecar()));
+    let whole = simulate_received(
+        sent,
+        (&request, &Sender::default()),
+        &mesh.resources(&reviews_sidecar()),
+    );
     assert!(whole.is_delivered(), "{whole}");
     let received = whole.received.unwrap();
     let Landing::Endpoints {
@@ -139,7 +143,7 @@ fn a_client_that_disables_tls_is_refused_by_a_strict_receiver() {
     let request = get("/");
     let whole = simulate_received(
         ask(&mesh, &request),
-        &request,
+        (&request, &Sender::default()),
         &mesh.resources(&reviews_sidecar()),
     );
     assert!(!whole.is_delivered(), "{whole}");

@@ -10,4 +10,6 @@ mod cases;
 mod gateway;
 mod http;
 mod inbound;
+mod policies;
 mod tcp;
+mod tokens;
