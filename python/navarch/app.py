@@ -74,6 +74,7 @@ class App:
         self._webhooks = self._make_webhooks()
         applier = _Applier(self._core, self._webhooks)
         self._pipeline = pipeline.Pipeline(applier, merged, self._gate, batcher.Batcher())
+        self._pipeline.watch(self._platforms.note)
         self._reporter = reporter.Reporter(
             [self._pipeline.diagnostics, self._core_diagnostics], locate.locate
         )

@@ -6,19 +6,18 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from navarch import core, settings
+from navarch import core, records, settings
 from navarch.ingest import reader
 from navarch.ops import metrics
 from navarch.runtime import mailbox
-from navarch.sources.file import source
+from navarch.sources.file import mesh_settings, source, yaml_reader
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from navarch import records
     from navarch.sources import base
-    from navarch.sources.kubernetes import cluster, lease, remote, reviews
+    from navarch.sources.kubernetes import cluster, lease, remote, reviews, selection
 
 _MAX_STATUSES: Final = 100_000
 _Labels = tuple[tuple[str, str], ...]
@@ -34,6 +33,8 @@ class Platforms:
         self.cluster: cluster.Cluster | None = None
         self.reviewer: reviews.KubernetesReviewer | None = None
         self._lease: lease.Lease | None = None
+        self._selection: selection.Selection | None = None
+        self._mesh_source = mesh_settings.MESH_CONFIG.source
         self.writers: list[tuple[str, Callable[[threading.Event], None]]] = []
         self.statuses: mailbox.Mailbox[records.SourceKey, dict[str, Any]] = mailbox.Mailbox(
             _MAX_STATUSES
@@ -53,12 +54,16 @@ class Platforms:
             remote,
             reviews,
             scan,
+            selection,
             status,
         )
 
         scanner = scan.Scanner(core.read_watch_lines, core.read_list_page)
         access = client.Access(told.kubeconfig, told.context)
-        made = cluster.Cluster(told.cluster_id, access, scanner, revision=told.revision)
+        self._selection = selection.Selection()
+        role = cluster.Role(revision=told.revision, selection=self._selection)
+        made = cluster.Cluster(told.cluster_id, access, scanner, role)
+        self._add_mesh_settings(told, made)
         made.add_readers(cluster.select_kinds(catalog, is_remote=False))
         kinds = cluster.select_kinds(catalog, is_remote=True)
         self._remote = remote.RemoteClusters(
@@ -77,6 +82,38 @@ class Platforms:
         }
         writer = status.StatusWriter(made.place, wanted, hold, self.statuses)
         self.writers += [("lease", hold.run), ("status", writer.run)]
+
+    def _add_mesh_settings(self, told: settings.Settings, made: cluster.Cluster) -> None:
+        """Read the ConfigMap for what no file is named."""
+        from navarch.sources.kubernetes import (  # noqa: PLC0415  as above
+            mesh_settings as in_cluster,
+        )
+
+        keys = {}
+        if told.mesh_config is None:
+            keys["mesh"] = mesh_settings.MESH_CONFIG.key
+        if told.mesh_networks is None:
+            keys["meshNetworks"] = mesh_settings.MESH_NETWORKS.key
+        if keys:
+            name = in_cluster.name_of(told.revision)
+            found = in_cluster.MeshSettings(
+                made.place, told.system_namespace, name, keys, _read_yaml
+            )
+            self.sources.append(found)
+            if told.mesh_config is None:
+                self._mesh_source = found.name
+
+    def note(
+        self, source_name: str, event: records.SourceEvent, changes: Sequence[records.Change]
+    ) -> None:
+        """Tell the readers what the mesh configuration selects, as soon as it is known."""
+        if self._selection is None:
+            return
+        for change in changes:
+            if change.key == mesh_settings.MESH_CONFIG.key and change.payload is not None:
+                self._selection.note_mesh(change.payload)
+        if event.type is records.EventType.INIT_DONE and source_name == self._mesh_source:
+            self._selection.note_known()
 
     def add_roots(self, find_roots: Callable[[], str]) -> None:
         """Keep the mesh's roots in each namespace of the cluster, if there is one."""
@@ -127,6 +164,13 @@ class Platforms:
                 lags,
             ),
         ]
+
+
+def _read_yaml(text: str) -> object:
+    try:
+        return yaml_reader.read_document(text)
+    except yaml_reader.UnreadableError as error:
+        raise ValueError(f"line {error.line + 1}: {error.message}") from error
 
 
 def _identity() -> str:

@@ -88,15 +88,9 @@ class Installed:
         env = {each["name"]: each.get("value", "") for each in container["env"]}
         # What the kubelet would fill in or mount, and addresses that are free here.
         env["POD_NAMESPACE"], env["POD_NAME"] = render.NAMESPACE, "navarch-0"
-        for name, key in (
-            ("istio", "mesh"),
-            ("istio", "meshNetworks"),
-            ("navarch-injection", "settings"),
-        ):
-            (self.folder / key).write_text(self.one("ConfigMap", name)["data"][key])
+        settings = self.one("ConfigMap", "navarch-injection")["data"]["settings"]
+        (self.folder / "settings").write_text(settings)
         env |= {name: "127.0.0.1:0" for name in env if name.endswith("_ADDRESS")}
-        env["NAVARCH_MESH_CONFIG"] = str(self.folder / "mesh")
-        env["NAVARCH_MESH_NETWORKS"] = str(self.folder / "meshNetworks")
         env["NAVARCH_INJECTION_SETTINGS"] = str(self.folder / "settings")
         env["NAVARCH_AUTHORITY_DIR"] = str(self.folder / "authority")
         env["NAVARCH_KUBECONFIG"] = str(self.folder / "kubeconfig")

@@ -18,6 +18,7 @@ from navarch.ingest import reader as reading
 from navarch.sources.kubernetes import client, cluster, discovery, reader, scan
 from tests import fakes
 from tests.kubernetes import api, wire
+from tests.lab import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,14 +254,13 @@ def widget_definition(version: str) -> api.Object:
 
 def wait_gone(admin: api.Api, definition: api.Object) -> None:
     """Wait until the server has finished with a definition: it is there a while after its objects are gone."""
-    for _ in range(200):
-        try:
-            admin.request("GET", admin.path_of(definition))
-        except api.ApiError as error:
-            assert error.status == 404
-            return
-        time.sleep(0.1)
-    raise AssertionError("the definition never goes")
+    name = definition["metadata"]["name"]
+
+    def is_gone() -> bool:
+        found = admin.list(definition["apiVersion"], definition["kind"])
+        return name not in {each["metadata"]["name"] for each in found}
+
+    processes.wait_until(is_gone, f"{name} is gone", 30)
 
 
 def apply_when_served(admin: api.Api, version: str, name: str) -> None:

@@ -35,8 +35,6 @@
 - {name: NAVARCH_HTTP_ADDRESS, value: ":8080"}
 - {name: NAVARCH_HTTPS_ADDRESS, value: ":15017"}
 - {name: NAVARCH_PATCH_WEBHOOKS, value: "true"}
-- {name: NAVARCH_MESH_CONFIG, value: /etc/navarch/mesh/mesh}
-- {name: NAVARCH_MESH_NETWORKS, value: /etc/navarch/mesh/meshNetworks}
 - {name: NAVARCH_INJECTION_SETTINGS, value: /etc/navarch/injection/settings}
 - {name: NAVARCH_CLUSTER_ID, value: {{ .Values.cluster.name | quote }}}
 - {name: NAVARCH_DOMAIN_SUFFIX, value: {{ .Values.cluster.domain | quote }}}

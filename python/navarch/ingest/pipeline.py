@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from navarch import errors, records
@@ -23,6 +24,9 @@ CAPACITY: Final = 100_000
 _MAX_WAIT_SECONDS: Final = 0.5
 
 _Place = tuple[str, records.SourceKey | records.EventType]
+
+
+Watcher = Callable[[str, records.SourceEvent, "Sequence[records.Change]"], None]
 
 
 class Applier(Protocol):
@@ -60,6 +64,7 @@ class Pipeline:
         self._barrier = gate
         self._batcher = batches
         self._clock = time or clock.SystemClock()
+        self._watcher: Watcher | None = None
         self._waiting: mailbox.Mailbox[_Place, records.SourceEvent] = mailbox.Mailbox(CAPACITY)
         self._backlog: collections.deque[tuple[str, records.SourceEvent]] = collections.deque()
         self._lock = threading.Lock()
@@ -68,6 +73,10 @@ class Pipeline:
         self._applied = threading.Event()
         self._progress = Progress()
         self._is_started = False
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell of each event as it is merged, with what changes by it; before the first batch, too."""
+        self._watcher = watcher
 
     @property
     def is_applied(self) -> bool:
@@ -170,6 +179,8 @@ class Pipeline:
             with self._lock:
                 self._barrier.note(source, event)
                 changes = self._merger.take(source, event)
+            if self._watcher is not None:
+                self._watcher(source, event, changes)
             self._batcher.add(changes, self._clock.now())
         now = self._clock.now()
         if not self._barrier.is_open:

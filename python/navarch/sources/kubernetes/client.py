@@ -54,6 +54,45 @@ class Request:
     content_type: str = JSON
 
 
+class Breaker:
+    """Ends a stream from another thread; one that is opened while it is tripped ends at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answer: urllib3.BaseHTTPResponse | None = None
+        self._is_tripped = False
+
+    @property
+    def is_tripped(self) -> bool:
+        """Whether `trip` was called since the last `reset`."""
+        return self._is_tripped
+
+    def trip(self) -> None:
+        """End the stream."""
+        with self._lock:
+            self._is_tripped = True
+            _shut(self._answer)
+
+    def reset(self) -> None:
+        """Let streams live."""
+        with self._lock:
+            self._is_tripped = False
+
+    def hold(self, answer: urllib3.BaseHTTPResponse | None) -> None:
+        """Be what ends this stream, or no stream."""
+        with self._lock:
+            self._answer = answer
+            if self._is_tripped:
+                _shut(answer)
+
+
+def _shut(answer: urllib3.BaseHTTPResponse | None) -> None:
+    if answer is not None:
+        # Its reader may be closing it at this moment.
+        with contextlib.suppress(*_HTTP_FAULTS, RuntimeError):
+            answer.shutdown()
+
+
 class Client:
     """Makes requests; safe for many threads. After `close`, every request fails and streams end."""
 
@@ -76,9 +115,7 @@ class Client:
         with self._lock:
             answers = list(self._open)
         for answer in answers:
-            # Its reader may be closing it at this moment.
-            with contextlib.suppress(*_HTTP_FAULTS, RuntimeError):
-                answer.shutdown()
+            _shut(answer)
 
     def close_at(self, stop: threading.Event) -> None:
         """Close when `stop` is set: a thread that reads a silent stream can't look at an event."""
@@ -117,8 +154,10 @@ class Client:
         """Make a request that changes something; return the object as it is then."""
         return json.loads(self.call(request))
 
-    def stream(self, path: str, query: Mapping[str, str], idle_seconds: float) -> Iterator[bytes]:
-        """Get a watch; yield one or more whole lines at a time, until the server ends it.
+    def stream(
+        self, path: str, query: Mapping[str, str], idle_seconds: float, breaker: Breaker
+    ) -> Iterator[bytes]:
+        """Get a watch; yield one or more whole lines at a time, until the server or the breaker ends it.
 
         Raises:
             errors.ApiError: The server says no.
@@ -126,6 +165,7 @@ class Client:
         """
         with self._answer(Request("GET", path, query), idle_seconds) as answer:
             rest = bytearray()
+            breaker.hold(answer)
             try:
                 for chunk in answer.stream(_CHUNK_BYTES):
                     end = chunk.rfind(b"\n") + 1
@@ -135,7 +175,10 @@ class Client:
                     else:
                         rest += chunk
             except _HTTP_FAULTS as error:
-                raise _unreachable(error) from error
+                if not breaker.is_tripped:
+                    raise _unreachable(error) from error
+            finally:
+                breaker.hold(None)
 
     @contextlib.contextmanager
     def _answer(self, request: Request, read_seconds: float) -> Iterator[urllib3.BaseHTTPResponse]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from navarch.sources.kubernetes import client, discovery, health, reader
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from navarch.sources import base
-    from navarch.sources.kubernetes import scan
+    from navarch.sources.kubernetes import scan, selection
 
 _SELECTORS: Final = {
     # Such Pods have no address.
@@ -37,34 +38,53 @@ def select_kinds(catalog: base.Catalog, *, is_remote: bool) -> list[reader.Kind]
         wanted = discovery.Wanted(group, written_kind, entry.versions)
         selectors = _SELECTORS.get(entry.key_kind, {})
         has_revisions = group.endswith(_REVISION_GROUPS)
-        made.append(reader.Kind(entry.key_kind, wanted, selectors, has_revisions))
+        made.append(
+            reader.Kind(
+                entry.key_kind,
+                wanted,
+                selectors,
+                has_revisions,
+                is_selected=entry.is_namespaced,
+            )
+        )
     return made
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Role:
+    """What a cluster is to the mesh.
+
+    Attributes:
+        is_remote: Whether its rules don't count.
+        revision: Of this control plane.
+        selection: Which namespaces count; None for all.
+    """
+
+    is_remote: bool = False
+    revision: str = "default"
+    selection: selection.Selection | None = None
 
 
 class Cluster:
     """A cluster that is read; `readers` are its sources."""
 
     def __init__(
-        self,
-        name: str,
-        access: client.Access,
-        scanner: scan.Scanner,
-        *,
-        is_remote: bool = False,
-        revision: str = "default",
+        self, name: str, access: client.Access, scanner: scan.Scanner, role: Role | None = None
     ) -> None:
+        role = role or Role()
         self.name = name
         self.api = client.Client(access)
         self.resources = discovery.Discovery(self.api)
         self.health = health.Health(name)
         self.place = reader.Place(
-            cluster=name if is_remote else "",
+            cluster=name if role.is_remote else "",
             name=name,
             api=self.api,
             resources=self.resources,
             scanner=scanner,
             health=self.health,
-            revision=revision,
+            revision=role.revision,
+            selection=role.selection,
         )
         self.readers: list[reader.KindReader] = []
 

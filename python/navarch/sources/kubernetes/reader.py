@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from navarch.sources import base
-    from navarch.sources.kubernetes import health, scan
+    from navarch.sources.kubernetes import health, scan, selection
 
 T = TypeVar("T")
 
 PAGE_SIZE: Final = 500
+_SELECTION_SECONDS: Final = 0.5
+_NAMESPACE: Final = "Namespace"
 ABSENT_POLL_SECONDS: Final = 5.0
 """How often a kind that is not installed is looked for."""
 FORBIDDEN_POLL_SECONDS: Final = 30.0
@@ -54,6 +56,7 @@ class Kind:
         selectors: Query parameters that keep out what the mesh never needs.
         has_revisions: Whether objects that another revision of the control plane owns are left out.
         namespace: Of this one alone; "" for all.
+        is_selected: Whether objects of namespaces that don't count are left out.
     """
 
     key_kind: str
@@ -61,6 +64,7 @@ class Kind:
     selectors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     has_revisions: bool = False
     namespace: str = ""
+    is_selected: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Place:
         scanner: Takes its answers apart.
         health: Collects what fails, and the figures.
         revision: Of this control plane.
+        selection: Which namespaces count; None for all.
     """
 
     cluster: str
@@ -84,6 +89,7 @@ class Place:
     scanner: scan.Scanner
     health: health.Health
     revision: str = "default"
+    selection: selection.Selection | None = None
 
 
 class KindReader:
@@ -109,6 +115,9 @@ class KindReader:
         self._has_streaming_lists = True
         self._has_pages = True
         self._figures = place.health.figures(kind.key_kind)
+        self._breaker = client.Breaker()
+        self._met: selection.Met = {}
+        self._selection = place.selection if kind.is_selected else None
 
     @property
     def name(self) -> str:
@@ -120,11 +129,29 @@ class KindReader:
         """Return the kind, as in keys."""
         return self._kind.key_kind
 
+    @property
+    def met(self) -> tuple[str, selection.Met]:
+        """Return the cluster, and the namespaces whose objects were met."""
+        return self._place.cluster, self._met
+
+    def list_anew(self) -> None:
+        """Read all again, from whatever thread."""
+        self._breaker.trip()
+
     def run(self, sink: base.Sink, stop: threading.Event) -> None:
         """Read the kind until `stop` is set; what fails is tried again here, with what is known left in force."""
         self._place.api.close_at(stop)
         # A run that ended in the middle has told an INIT, after which all that is there must come.
         self._version, self._is_absent = "", False
+        if self._selection is not None:
+            self._selection.add(self)
+        try:
+            self._run(sink, stop)
+        finally:
+            if self._selection is not None:
+                self._selection.remove(self)
+
+    def _run(self, sink: base.Sink, stop: threading.Event) -> None:
         n_failures = 0
         while not stop.is_set() and not self._place.api.is_closed:
             try:
@@ -139,6 +166,15 @@ class KindReader:
 
     def _step(self, sink: base.Sink, stop: threading.Event) -> None:
         """Find the kind, list it where need be, and watch it until the server ends the watch."""
+        if self._selection is not None and not self._selection.wait_ready(
+            self._place.cluster, _SELECTION_SECONDS
+        ):
+            return
+        if self._breaker.is_tripped:
+            self._breaker.reset()
+            self._version = ""
+            if self._selection is not None:
+                self._selection.forget(self)
         resource = self._place.resources.find(self._kind.wanted)
         if resource is None:
             self._tell_empty(sink)
@@ -162,6 +198,7 @@ class KindReader:
         if not self._is_absent:
             kinds = (records.EventType.INIT, records.EventType.INIT_DONE)
             self._emit(sink, [records.SourceEvent(each) for each in kinds])
+            self._note_listed()
         self._is_absent, self._version = True, ""
 
     def _list(self, path: str, sink: base.Sink) -> None:
@@ -188,6 +225,7 @@ class KindReader:
 
     def _end_list(self, sink: base.Sink, version: str) -> None:
         self._emit(sink, [records.SourceEvent(records.EventType.INIT_DONE)])
+        self._note_listed()
         self._version = version
         self._figures.n_lists += 1
         self._place.health.note_good(self._kind.key_kind, sink)
@@ -207,7 +245,7 @@ class KindReader:
             del query["resourceVersion"]
         is_begun = False
         try:
-            for lines in self._place.api.stream(path, query, self._idle_seconds):
+            for lines in self._place.api.stream(path, query, self._idle_seconds, self._breaker):
                 began = self._clock.now()
                 if is_list and not is_begun:
                     self._emit(sink, [records.SourceEvent(records.EventType.INIT)])
@@ -240,11 +278,20 @@ class KindReader:
         if self._version and read:
             self._version = read[-1].resource_version
 
+    def _note_listed(self) -> None:
+        if self._kind.key_kind == _NAMESPACE and self._place.selection is not None:
+            self._place.selection.note_listed(self._place.cluster)
+
     def _events(self, read: Iterable[scan.Event]) -> list[records.SourceEvent]:
         kind, cluster = self._kind.key_kind, self._place.cluster
         made = []
         for event in read:
+            if kind == _NAMESPACE and self._place.selection is not None:
+                text = None if event.type == "DELETED" else event.payload
+                self._place.selection.note_namespace(cluster, event.name, text)
             key = records.SourceKey(kind, event.namespace, event.name, cluster)
+            if self._selection is not None and not self._selection.take(self, event.namespace):
+                continue
             if event.type == "DELETED" or not self._is_ours(event.revision):
                 made.append(records.SourceEvent(records.EventType.DELETE, key))
                 continue

@@ -60,6 +60,7 @@ class RemoteClusters:
         self._reader = reader.KindReader(secrets, own.place)
         self._own_name = own.name
         self._scanner = own.place.scanner
+        self._selection = own.place.selection
         self._kinds = kinds
         self._sync_seconds = sync_seconds
         self._running: dict[str, _Running] = {}
@@ -157,7 +158,8 @@ class RemoteClusters:
             # What is known of it stays in force until the new readers have listed all.
             before.workers.stop(_JOIN_SECONDS)
         access = client.Access(document=document)
-        made = cluster.Cluster(name, access, self._scanner, is_remote=True)
+        role = cluster.Role(is_remote=True, selection=self._selection)
+        made = cluster.Cluster(name, access, self._scanner, role)
         made.add_readers(self._kinds)
         workers = supervisor.Supervisor()
         sink = self._to_sink()
