@@ -92,9 +92,18 @@ oracle: setup ## build what answers parity cases as Istio does (needs Go; tests/
 	cd tests/parity/oracle && go build -o $(abspath $(VENV))/oracle .
 
 .PHONY: bench
-bench: ## measure (benches/README.md)
+bench: $(if $(ISTIOD),servers) ## measure, and tell in docs/benchmarks.md (benches/README.md); ISTIOD=PATH beside Istio; SUITES=...
 	$(MAKE) build PROFILE=release
-	python -m benches.run
+	python -m benches.run $(SUITES) $(if $(ISTIOD),--istiod $(ISTIOD)) --into docs/benchmarks
+	python -m benches.report
+
+.PHONY: bench-report
+bench-report: setup ## write the tables and plots of docs/benchmarks.md anew from the figures beside it
+	python -m benches.report
+
+.PHONY: istiod
+istiod: setup ## build Istio's pilot-discovery to measure beside (needs Go; benches/istiod)
+	cd benches/istiod && go build -o $(abspath $(VENV))/istiod/pilot-discovery istio.io/istio/pilot/cmd/pilot-discovery
 
 .PHONY: bench-kubernetes
 bench-kubernetes: servers ## measure over a real API server

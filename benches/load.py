@@ -55,6 +55,7 @@ class Sidecars:
         self._orders = orders
         self._told: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._n_waits = 0
+        self._may_close = False
         self.measured = processes.Measured(process.pid)
         threading.Thread(target=self._read, args=[told], daemon=True).start()
 
@@ -62,15 +63,24 @@ class Sidecars:
         """Wait until all sidecars have all; return when, in seconds since 1970, and how much came."""
         return self._wait("in_sync", seconds)
 
-    def watch_for(self, markers: Sequence[Marker]) -> None:
-        """Watch for a change that brings these texts; returns when all sidecars do."""
+    def watch_for(self, markers: Sequence[Marker], expected: int | None = None) -> None:
+        """Watch for a change that brings these texts to so many sidecars (None: all); returns when all watch."""
         self._n_waits += 1
-        self._order({"wait": self._n_waits, "markers": markers})
+        self._order({"wait": self._n_waits, "markers": markers, "expected": expected})
         self._wait("armed", 30.0)
 
     def wait_reached(self, seconds: float) -> dict[str, Any]:
-        """Wait until all sidecars have the change that was watched for."""
+        """Wait until the sidecars that are expected to have the change that was watched for."""
         return self._wait("reached", seconds)
+
+    @contextlib.contextmanager
+    def may_close(self) -> Iterator[None]:
+        """Take it that streams end, which is an error at any other time."""
+        self._may_close = True
+        try:
+            yield
+        finally:
+            self._may_close = False
 
     def status(self) -> dict[str, Any]:
         """Return the sums so far."""
@@ -86,11 +96,16 @@ class Sidecars:
             while (told := self._told.get(timeout=seconds)) is not None:
                 if told["event"] == event:
                     return told
-                if told["event"] == "closed":
+                if told["event"] == "closed" and not self._may_close:
                     raise LoadError(f"a stream ended: {told}")
         except queue.Empty:
-            raise LoadError(f"no {event} within {seconds:g} s") from None
+            raise LoadError(
+                f"no {event} within {seconds:g} s: {self._find_status(event)}"
+            ) from None
         raise LoadError(f"the client ended with {self._process.wait()}")
+
+    def _find_status(self, missed: str) -> dict[str, Any]:
+        return {} if missed == "status" else self.status()
 
     def _read(self, told: IO[str]) -> None:
         for line in told:

@@ -1,4 +1,4 @@
-"""The world of the figures, as files: Kubernetes services, some with rules, and the nodes of their pods.
+"""The world of the figures: Kubernetes services, some with rules, and the nodes of their pods.
 
 Service s is in namespace `ns-(s mod n)`, has ports http 80→8080 and tcp 9000, an EndpointSlice and a pod of each
 version; pod k is of service `k mod n_services`, so that it lies in its service's namespace. One file a service: a
@@ -109,11 +109,13 @@ class Service:
         addresses: Endpoints beside those of its pods. They are of its first pod, so that the service's identity stays:
             an endpoint of another one changes clusters too, and is another scenario.
         user: The header value of the match of its VirtualService.
+        cluster_ip: Its address, if it is not the one that its number gives.
     """
 
     number: int
     addresses: tuple[str, ...] = ()
     user: str = "canary"
+    cluster_ip: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,16 +151,20 @@ class World:
         """Return the full host name of a service."""
         return f"{_name(number)}.{self.namespace(number)}.svc.{_DOMAIN}"
 
-    def write(self, directory: Path) -> None:
-        """Write all files."""
-        directory.mkdir(parents=True, exist_ok=True)
+    def render_namespaces(self) -> str:
+        """Return the namespaces, with a Sidecar in each if they are scoped."""
         spaces = [
             f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: ns-{i}}}\n"
             for i in range(self.n_namespaces)
         ]
         if self.is_scoped:
             spaces += [_SIDECAR.format(namespace=f"ns-{i}") for i in range(self.n_namespaces)]
-        (directory / "namespaces.yaml").write_text("---\n".join(spaces))
+        return "---\n".join(spaces)
+
+    def write(self, directory: Path) -> None:
+        """Write all files."""
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "namespaces.yaml").write_text(self.render_namespaces())
         for number in range(self.n_services):
             self.write_service(directory, Service(number))
 
@@ -174,7 +180,7 @@ class World:
         number = service.number
         names = {"name": _name(number), "namespace": self.namespace(number)}
         is_of_world = number < self.n_services
-        documents = [_SERVICE.format(cluster_ip=cluster_ip(number), **names)]
+        documents = [_SERVICE.format(cluster_ip=service.cluster_ip or cluster_ip(number), **names)]
         target = _TARGET.format(pod=self._pod(number), **names) if is_of_world else ""
         endpoints = [_ENDPOINT.format(ip=ip, target=target) for ip in service.addresses]
         for k in self._pods(number) if is_of_world else []:
@@ -187,29 +193,50 @@ class World:
         return "---\n".join(documents)
 
     def node(self, k: int, *, is_istio: bool = True) -> dict[str, Any]:
-        """Return the node of pod k's sidecar, as protobuf JSON.
+        """Return the node of pod k's sidecar, as protobuf JSON; from `n_pods` on of a pod of no service.
 
         Args:
-            k: Below `n_pods`.
+            k: From 0.
             is_istio: Whether it says that it is Istio's build of Envoy.
         """
-        number, namespace = k % self.n_services, self.namespace(k)
-        labels = {"app": _name(number), "version": f"v{1 + k // self.n_services}"}
+        namespace = self.namespace(k)
+        is_of_world = k < self.n_pods
+        app = _name(k % self.n_services) if is_of_world else "client"
+        labels = {"app": app, "version": f"v{1 + k // self.n_services}" if is_of_world else "v1"}
         version = {"ISTIO_VERSION": "1.32.0"} if is_istio else {}
         return {
             "id": f"sidecar~{pod_ip(k)}~{self._pod(k)}.{namespace}~{namespace}.svc.{_DOMAIN}",
-            "cluster": f"{_name(number)}.{namespace}",
+            "cluster": f"{app}.{namespace}",
             "metadata": {
                 "NAMESPACE": namespace,
                 "NAME": self._pod(k),
                 "CLUSTER_ID": "Kubernetes",
                 "INSTANCE_IPS": pod_ip(k),
                 "INTERCEPTION_MODE": "REDIRECT",
-                "SERVICE_ACCOUNT": _name(number),
+                "SERVICE_ACCOUNT": app,
                 "LABELS": labels,
                 **version,
             },
         }
+
+    def find_plain(self) -> int:
+        """Return the last service of the first namespace, which has no rules unless all have."""
+        return self.n_services - self.n_namespaces
+
+    def find_ruled(self) -> int:
+        """Return a service of the first namespace that has rules."""
+        middle = self.n_rules // 2
+        return middle - middle % self.n_namespaces
+
+    def find_new(self, serial: int) -> int:
+        """Return a number in the first namespace that no service of the world has."""
+        return self.n_services + serial * self.n_namespaces
+
+    def n_viewers(self, number: int, n_sidecars: int) -> int:
+        """Return how many of the first sidecars see a service."""
+        if not self.is_scoped:
+            return n_sidecars
+        return len(range(number % self.n_namespaces, n_sidecars, self.n_namespaces))
 
     def _pods(self, number: int) -> range:
         return range(number, self.n_pods, self.n_services)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benches import injection, run, world
+from benches import injection, places, run, suites, world
 
 MESH = world.World(n_services=20, n_namespaces=10, n_rules=5)
 N_SIDECARS = 12
@@ -56,35 +56,74 @@ def test_a_change_is_one_file_that_yaml_can_read(tmp_path: Path) -> None:
     assert list(yaml.safe_load_all(changed[0].read_text()))
 
 
-@pytest.mark.extension
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("is_delta", [True, False], ids=["delta", "sotw"])
-def test_every_scenario_ends(*, is_delta: bool) -> None:
+def test_every_suite_can_be_shrunk_and_still_has_who_sees_its_changes() -> None:
+    for suite in suites.SUITES.values():
+        for case in suite.cases:
+            small = suites.shrink(case, 0.01)
+            mesh = small.mesh
+            changed = (mesh.find_plain(), mesh.find_ruled(), mesh.find_new(3))
+            assert all(mesh.n_viewers(number, small.n_sidecars) > 0 for number in changed)
+            assert {mesh.namespace(number) for number in changed} == {"ns-0"}
+            assert mesh.find_ruled() < mesh.n_rules
+            assert mesh.find_new(0) >= mesh.n_services
+
+
+def test_addresses_of_changes_are_no_part_of_each_other() -> None:
+    told = [places.address(serial) for serial in range(0, 60_000, 7)]
+    assert len(set(told)) == len(told)
+    # All have one length, so that none can hold another.
+    assert {len(each) for each in told} == {len("10.250.100.100")}
+
+
+def _tools() -> run.Tools:
     if shutil.which("cargo") is None:
         message = "cargo is missing: the load client is Rust"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    plan = run.Plan(
-        mesh=MESH,
-        command=[sys.executable, "-m", "navarch", "serve"],
-        client=run.build_client("dev"),
-        n_sidecars=N_SIDECARS,
-        n_rounds=4,
-        settle_seconds=0.1,
-        churn_seconds=1.0,
-    )
-    figures: dict[str, dict[str, Any]] = run.measure(plan, is_delta=is_delta)
-    assert figures["connect"]["n_resources"] > 2 * N_CLUSTERS
+    return run.Tools([sys.executable, "-m", "navarch", "serve"], run.build_client("dev"))
+
+
+def _check(figures: dict[str, dict[str, Any]], n_told: int) -> None:
+    assert figures["connect"]["n_resources"] > 0
     for scenario, n_rounds in (("endpoint", 4), ("virtual_service", 1), ("service", 1)):
         assert figures[scenario]["n_rounds"] == n_rounds
+        assert figures[scenario]["n_told"] == n_told
         assert 0 < figures[scenario]["median_ms"] <= figures[scenario]["worst_ms"]
         assert figures[scenario]["sent_kb"] > 0
+    assert figures["restart"]["sent_mb"] > 0
+
+
+@pytest.mark.extension
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("is_delta", [True, False], ids=["delta", "sotw"])
+def test_every_scenario_ends(*, is_delta: bool) -> None:
+    case = suites.Case("tiny", MESH, N_SIDECARS, is_delta, n_rounds=4, churn_seconds=1.0)
+    case = dataclasses.replace(case, settle_seconds=0.1)
+    figures = run.measure_alone(case, _tools())
+    _check(figures, n_told=N_SIDECARS)
+    assert figures["connect"]["n_resources"] > 2 * N_CLUSTERS
     assert figures["churn"]["n_writes"] == 50
-    assert figures["churn"]["sent_mb"] > 0 < figures["churn"]["p99_ms_below"]
+    assert figures["churn"]["sent_mb"] > 0 < figures["churn"]["n_probes"]
+    assert figures["churn"]["median_ms"] <= figures["churn"]["p99_ms"]
     assert figures["no_op"]["sent_mb"] == 0
+    resources_mb = figures["connect"]["sent_mb"]
+    # In delta a sidecar that comes again tells what it has, and is sent the rest.
+    assert (figures["restart"]["sent_mb"] < resources_mb / 10) == is_delta
     assert list(run.table({"delta": figures}))
+
+
+@pytest.mark.extension
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_change_reaches_the_sidecars_of_its_namespace_alone() -> None:
+    mesh = dataclasses.replace(MESH, is_scoped=True)
+    scenarios = (*suites.CHANGES, "restart")
+    case = suites.Case("scoped", mesh, N_SIDECARS, scenarios=scenarios, n_rounds=4)
+    case = dataclasses.replace(case, settle_seconds=0.1)
+    # Of 12 sidecars in 10 namespaces, two are in the first.
+    _check(run.measure_alone(case, _tools()), n_told=2)
 
 
 @pytest.mark.extension

@@ -1,4 +1,4 @@
-//! One sidecar on a TCP connection of its own.
+//! One sidecar on a TCP connection of its own; when that ends it comes again as Envoy does.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::Request as HttpRequest;
 use navarch_envoy::envoy::config::core::v3::Node;
@@ -18,13 +19,17 @@ use tokio::net::TcpStream;
 use crate::envoy::{Envoy, Request};
 use crate::marker::Change;
 use crate::message::{Message, Reader, Reading, Variant};
-use crate::names::Interner;
+use crate::names::{Interner, VersionTable};
 use crate::request::{NamesCache, encode};
 use crate::wire::Splitter;
 
 /// Envoy's windows since 1.36.
 const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 24 * 1024 * 1024;
+/// Envoy's pauses before it asks again: any length up to the first, which doubles until a response comes
+/// (`JitteredExponentialBackOffStrategy`, `SubscriptionFactory::RetryInitialDelayMs`).
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
 
 /// What all sidecars are told.
@@ -51,12 +56,14 @@ pub(crate) enum Report {
     InSync { at: Instant },
     /// It has the change that is waited for.
     Reached { change: u64, at: Instant },
-    /// Its stream has ended, which none does by itself.
+    /// Its stream has ended, which none does by itself; it comes again.
     Closed {
         sidecar: usize,
         why: String,
         missing: String,
     },
+    /// It was let in by nobody, or its stream ended before the first response; it comes again.
+    Refused { why: String },
 }
 
 /// What the sidecars of one thread share.
@@ -67,10 +74,11 @@ pub(crate) struct Shared {
     pub(crate) reports: Sender<Report>,
     pub(crate) change: RefCell<Option<Rc<Change>>>,
     pub(crate) interner: RefCell<Interner>,
+    pub(crate) versions: RefCell<VersionTable>,
     pub(crate) cache: RefCell<NamesCache>,
 }
 
-/// Play one sidecar until its stream ends.
+/// Play one sidecar for as long as the program runs.
 pub(crate) async fn run(shared: Rc<Shared>, sidecar: usize, node: Node) {
     let plan = shared.plan;
     let mut state = Sidecar {
@@ -78,18 +86,33 @@ pub(crate) async fn run(shared: Rc<Shared>, sidecar: usize, node: Node) {
         was_in_sync: false,
         seen: (0, 0),
         has_reached: false,
+        has_response: false,
     };
-    let why = match state.play(&shared, &node).await {
-        Ok(()) => "the server ended the stream".to_owned(),
-        Err(error) => format!("{error:#}"),
-    };
-    let missing = state.envoy.missing();
-    // Nobody listens once the program ends.
-    _ = shared.reports.send(Report::Closed {
-        sidecar,
-        why,
-        missing,
-    });
+    let mut dice = fastrand::Rng::with_seed(sidecar as u64);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        state.has_response = false;
+        let why = match state.play(&shared, &node).await {
+            Ok(()) => "the server ended the stream".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        let report = if state.has_response {
+            pause = FIRST_PAUSE;
+            Report::Closed {
+                sidecar,
+                why,
+                missing: state.envoy.missing(),
+            }
+        } else {
+            Report::Refused { why }
+        };
+        if shared.reports.send(report).is_err() {
+            // Nobody listens once the program ends.
+            return;
+        }
+        tokio::time::sleep(pause.mul_f64(dice.f64())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 struct Sidecar {
@@ -98,15 +121,19 @@ struct Sidecar {
     /// The change waited for, and its markers seen so far.
     seen: (u64, u32),
     has_reached: bool,
+    /// Whether the stream at hand has brought any.
+    has_response: bool,
 }
 
 impl Sidecar {
     async fn play(&mut self, shared: &Shared, node: &Node) -> anyhow::Result<()> {
-        let (mut sender, mut body) = open_stream(shared.plan).await?;
+        let (mut sender, response) = open_stream(shared.plan).await?;
         let mut node = Some(node);
         for request in self.envoy.start() {
             send(shared, &mut sender, request, node.take())?;
         }
+        // Some servers, Istio's among them, answer nothing before they have read a request.
+        let mut body = take_body(response).await?;
         let mut splitter = Splitter::new();
         let mut reader = Reader::new(shared.plan.variant);
         while let Some(chunk) = body.data().await {
@@ -117,9 +144,11 @@ impl Sidecar {
             }
             let done = {
                 let mut interner = shared.interner.borrow_mut();
+                let mut versions = shared.versions.borrow_mut();
                 let mut reading = Reading {
                     reader: &mut reader,
                     interner: &mut interner,
+                    versions: &mut versions,
                     done: Vec::new(),
                 };
                 splitter.feed(&chunk, &mut reading)?;
@@ -143,6 +172,7 @@ impl Sidecar {
         change: Option<&Change>,
         message: &Message,
     ) -> Vec<Request> {
+        self.has_response = true;
         let counters = &shared.counters;
         counters
             .n_bytes
@@ -175,7 +205,7 @@ impl Sidecar {
     }
 }
 
-async fn open_stream(plan: Plan) -> anyhow::Result<(SendStream<Bytes>, RecvStream)> {
+async fn open_stream(plan: Plan) -> anyhow::Result<(SendStream<Bytes>, ResponseFuture)> {
     let tcp = TcpStream::connect(plan.address).await.context("connect")?;
     tcp.set_nodelay(true)?;
     let (client, connection) = h2::client::Builder::new()
@@ -194,11 +224,15 @@ async fn open_stream(plan: Plan) -> anyhow::Result<(SendStream<Bytes>, RecvStrea
         .header("te", "trailers")
         .body(())?;
     let (response, sender) = client.ready().await?.send_request(request, false)?;
+    Ok((sender, response))
+}
+
+async fn take_body(response: ResponseFuture) -> anyhow::Result<RecvStream> {
     let response = response.await.context("response")?;
     if !response.status().is_success() || response.headers().contains_key("grpc-status") {
         bail!("refused: {} {:?}", response.status(), response.headers());
     }
-    Ok((sender, response.into_body()))
+    Ok(response.into_body())
 }
 
 fn send(
@@ -211,7 +245,7 @@ fn send(
         request,
         shared.plan.variant,
         node,
-        &shared.interner.borrow(),
+        (&shared.interner.borrow(), &shared.versions.borrow()),
         &mut shared.cache.borrow_mut(),
     );
     for piece in pieces {

@@ -25,6 +25,8 @@ enum Order {
     Wait {
         wait: u64,
         markers: Vec<(String, String)>,
+        /// How many sidecars the change is for; all if left out.
+        expected: Option<usize>,
     },
     Status {
         #[serde(rename = "status")]
@@ -48,11 +50,14 @@ pub(crate) fn run(plan: Plan, nodes: Vec<Node>, n_threads: usize) -> anyhow::Res
     let mut console = Console {
         clock: Clock::start(),
         n_sidecars: nodes.len(),
+        n_expected: nodes.len(),
         started: Instant::now(),
         in_sync: Vec::new(),
         reached: Vec::new(),
         change: 0,
         n_closed: 0,
+        n_refused: 0,
+        last_refusal: String::new(),
         crew: Crew::start(plan, nodes, n_threads, &reports)?,
     };
     drop(reports);
@@ -93,14 +98,21 @@ struct Console {
     in_sync: Vec<Instant>,
     reached: Vec<Instant>,
     change: u64,
+    n_expected: usize,
     n_closed: usize,
+    n_refused: usize,
+    last_refusal: String,
     crew: Crew,
 }
 
 impl Console {
     fn take_order(&mut self, line: &str) -> anyhow::Result<()> {
         match serde_json::from_str(line)? {
-            Order::Wait { wait, markers } => {
+            Order::Wait {
+                wait,
+                markers,
+                expected,
+            } => {
                 if markers.is_empty() || markers.len() >= Change::MAX_MARKERS {
                     bail!("between 1 and {} markers", Change::MAX_MARKERS - 1);
                 }
@@ -109,11 +121,19 @@ impl Console {
                     .map(|(t, text)| Ok((find_type(&t)?, text)));
                 let texts = texts.collect::<anyhow::Result<_>>()?;
                 self.change = wait;
+                self.n_expected = expected.unwrap_or(self.n_sidecars);
                 self.reached.clear();
                 self.crew.watch_for(wait, texts)?;
                 self.tell("armed", json!({"wait": wait}))
             }
-            Order::Status { .. } => self.tell("status", json!({"n_in_sync": self.in_sync.len()})),
+            Order::Status { .. } => {
+                let told = json!({
+                    "n_in_sync": self.in_sync.len(),
+                    "n_reached": self.reached.len(),
+                    "last_refusal": self.last_refusal,
+                });
+                self.tell("status", told)
+            }
         }
     }
 
@@ -129,13 +149,17 @@ impl Console {
             }
             Report::Reached { change, at } if change == self.change => {
                 self.reached.push(at);
-                if self.reached.len() == self.n_sidecars {
+                if self.reached.len() == self.n_expected {
                     let mut told = describe(&self.clock, &mut self.reached);
                     told["wait"] = change.into();
                     return self.tell("reached", told);
                 }
             }
             Report::Reached { .. } => {}
+            Report::Refused { why } => {
+                self.n_refused += 1;
+                self.last_refusal = why;
+            }
             Report::Closed {
                 sidecar,
                 why,
@@ -156,6 +180,7 @@ impl Console {
         let counters = &self.crew.counters;
         told["event"] = event.into();
         told["n_closed"] = self.n_closed.into();
+        told["n_refused"] = self.n_refused.into();
         told["bytes"] = counters.n_bytes.load(Ordering::Relaxed).into();
         told["responses"] = counters.n_responses.load(Ordering::Relaxed).into();
         told["resources"] = counters.n_resources.load(Ordering::Relaxed).into();

@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 
 use crate::connection::{Counters, Plan, Report, Shared, run};
 use crate::marker::Change;
-use crate::names::Interner;
+use crate::names::{Interner, VersionTable};
 use crate::request::NamesCache;
 
 /// A change to wait for from now on; answered when the thread's sidecars watch for it.
@@ -58,6 +58,7 @@ impl Crew {
                         reports,
                         change: RefCell::default(),
                         interner: RefCell::new(Interner::default()),
+                        versions: RefCell::new(VersionTable::default()),
                         cache: RefCell::new(NamesCache::default()),
                     });
                     runtime.block_on(LocalSet::new().run_until(work(shared, share, receiver)));

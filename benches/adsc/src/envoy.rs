@@ -1,14 +1,15 @@
 //! What one Envoy asks for and acknowledges: a state machine without I/O.
 //!
 //! As Envoy starts: CDS first, then the endpoints of its clusters, then listeners, then the route
-//! configurations that they name. Every response is acknowledged; nothing is ever rejected.
+//! configurations that they name. Every response is acknowledged; nothing is ever rejected. On another stream it asks for
+//! all of that at once, and says what it has: in delta by the versions of its resources.
 
 use std::collections::BTreeMap;
 
 use navarch_envoy::TypeUrl;
 
 use crate::message::{Message, Variant};
-use crate::names::{NameId, NameSet};
+use crate::names::{Held, NameId, NameSet, VersionId};
 
 /// A request to send.
 #[derive(Debug, PartialEq)]
@@ -17,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) version: String,
     pub(crate) nonce: String,
     pub(crate) names: Names,
+    /// What it has from another stream; for delta alone.
+    pub(crate) held: Vec<(NameId, VersionId)>,
 }
 
 /// The names in a request.
@@ -36,6 +39,7 @@ pub(crate) enum Names {
 struct Subscription {
     wanted: NameSet,
     have: NameSet,
+    held: Held,
     version: String,
     nonce: String,
 }
@@ -51,8 +55,43 @@ impl Subscription {
                 self.have.insert(*name);
             }
         }
+        self.note(message);
+    }
+
+    fn note(&mut self, message: &Message) {
+        for (name, version) in message.names.iter().zip(&message.versions) {
+            self.held.note(*name, Some(*version));
+        }
+        for name in &message.removed {
+            self.held.note(*name, None);
+        }
         self.version.clone_from(&message.version);
         self.nonce.clone_from(&message.nonce);
+    }
+
+    /// What is asked on a new stream; nonces are of the stream before.
+    fn restart(&mut self, variant: Variant, type_url: TypeUrl) -> Request {
+        self.nonce.clear();
+        let mut request = subscribe_all(type_url);
+        let is_named = !matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener);
+        match variant {
+            Variant::Sotw => {
+                request.version.clone_from(&self.version);
+                if is_named {
+                    request.names = Names::All(self.wanted.clone());
+                }
+            }
+            Variant::Delta => {
+                request.names = Names::Delta {
+                    added: self.wanted.iter().collect(),
+                    removed: Vec::new(),
+                };
+                let is_wanted = |name: &NameId| !is_named || self.wanted.contains(*name);
+                let held = self.held.versions();
+                request.held = held.filter(|(name, _)| is_wanted(name)).collect();
+            }
+        }
+        request
     }
 }
 
@@ -63,6 +102,9 @@ pub(crate) struct Envoy {
     has_clusters: bool,
     has_listeners: bool,
     is_listening: bool,
+    asks_names: bool,
+    clusters: Subscription,
+    listeners: Subscription,
     endpoints: Subscription,
     routes: Subscription,
     /// The route configurations of each listener that has some.
@@ -78,6 +120,9 @@ impl Envoy {
             has_clusters: false,
             has_listeners: false,
             is_listening: false,
+            asks_names,
+            clusters: Subscription::default(),
+            listeners: Subscription::default(),
             endpoints: Subscription::default(),
             routes: Subscription::default(),
             routes_of: BTreeMap::new(),
@@ -85,11 +130,21 @@ impl Envoy {
         }
     }
 
-    /// What is asked first.
-    pub(crate) fn start(&self) -> Vec<Request> {
-        let mut requests = vec![subscribe_all(TypeUrl::Cluster)];
-        if self.awaits_names {
+    /// What is asked first on a stream.
+    pub(crate) fn start(&mut self) -> Vec<Request> {
+        let variant = self.variant;
+        let mut requests = vec![self.clusters.restart(variant, TypeUrl::Cluster)];
+        if self.asks_names {
             requests.push(subscribe_all(TypeUrl::NameTable));
+        }
+        if self.endpoints.wanted.len() > 0 {
+            requests.push(self.endpoints.restart(variant, TypeUrl::Endpoint));
+        }
+        if self.is_listening {
+            requests.push(self.listeners.restart(variant, TypeUrl::Listener));
+        }
+        if self.routes.wanted.len() > 0 {
+            requests.push(self.routes.restart(variant, TypeUrl::Route));
         }
         requests
     }
@@ -147,6 +202,7 @@ impl Envoy {
 
     fn on_clusters(&mut self, message: &Message) -> Vec<Request> {
         self.has_clusters = true;
+        self.clusters.note(message);
         let eds_names = message.references.iter().map(|(_, eds_name)| *eds_name);
         let wanted = match self.variant {
             Variant::Sotw => eds_names.collect(),
@@ -174,6 +230,7 @@ impl Envoy {
 
     fn on_listeners(&mut self, message: &Message) -> Vec<Request> {
         self.has_listeners = true;
+        self.listeners.note(message);
         if self.variant == Variant::Sotw {
             self.routes_of.clear();
         }
@@ -209,6 +266,7 @@ fn subscribe_all(type_url: TypeUrl) -> Request {
         version: String::new(),
         nonce: String::new(),
         names: Names::None,
+        held: Vec::new(),
     }
 }
 
@@ -218,6 +276,7 @@ fn ack(type_url: TypeUrl, message: &Message) -> Request {
         version: message.version.clone(),
         nonce: message.nonce.clone(),
         names: Names::None,
+        held: Vec::new(),
     }
 }
 
@@ -258,7 +317,7 @@ mod tests {
 
     use super::{Envoy, Names, Request};
     use crate::message::{Message, Variant};
-    use crate::names::{Interner, NameId};
+    use crate::names::{Interner, NameId, VersionTable};
 
     fn message(type_url: TypeUrl, names: &[NameId], references: &[(NameId, NameId)]) -> Message {
         Message {
@@ -279,6 +338,11 @@ mod tests {
     fn bring_up(variant: Variant, ids: &[NameId]) -> Envoy {
         use TypeUrl::{Cluster, Endpoint, Listener, Route};
         let mut envoy = Envoy::new(variant, false);
+        let mut versions = VersionTable::default();
+        let mut message = |type_url, names: &[NameId], references: &[_]| Message {
+            versions: names.iter().map(|n| versions.intern(*n, b"v1")).collect(),
+            ..message(type_url, names, references)
+        };
         assert_eq!(told(&envoy.start()), [(Cluster, "new")]);
         let clusters = message(Cluster, &ids[..2], &[(ids[0], ids[0]), (ids[1], ids[1])]);
         let asked = envoy.on_message(&clusters);
@@ -329,6 +393,30 @@ mod tests {
         assert!(!envoy.is_in_sync());
         envoy.on_message(&message(TypeUrl::Endpoint, &[ids[4]], &[]));
         assert!(envoy.is_in_sync());
+    }
+
+    #[test]
+    fn another_stream_begins_with_what_it_has() {
+        use TypeUrl::{Cluster, Endpoint, Listener, Route};
+        let ids = ids();
+        let mut envoy = bring_up(Variant::Delta, &ids);
+        let mut clusters = message(Cluster, &[], &[]);
+        clusters.removed = vec![ids[1]];
+        envoy.on_message(&clusters);
+        let asked = envoy.start();
+        let news = [Cluster, Endpoint, Listener, Route].map(|t| (t, "new"));
+        assert_eq!(told(&asked), news);
+        let held = |i: usize| -> Vec<_> { asked[i].held.iter().map(|(n, _)| *n).collect() };
+        assert_eq!([held(0), held(1)], [[ids[0]], [ids[0]]]);
+        assert_eq!([held(2), held(3)], [[ids[2]], [ids[3]]]);
+        assert!(envoy.is_in_sync());
+
+        let mut envoy = bring_up(Variant::Sotw, &ids);
+        let asked = envoy.start();
+        assert_eq!(told(&asked), news);
+        assert!(asked.iter().all(|r| r.version == "v" && r.held.is_empty()));
+        let names = [ids[0], ids[1]].into_iter().collect();
+        assert_eq!(asked[1].names, Names::All(names));
     }
 
     #[test]

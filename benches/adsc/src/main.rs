@@ -1,10 +1,11 @@
 //! A load client that acts as N Envoys on any ADS server.
 //!
 //! **In** — the nodes (a file of JSON lines), and orders on standard input, one JSON value a line:
-//! `{"wait": 7, "markers": [["eds", "10.9.0.1"]]}` (watch for a change that brings these texts), `{"status": true}`.
-//! **Out** — JSON lines: `in_sync` when every sidecar has all, `armed`, `reached` when every sidecar has the change,
-//! `status`, `closed` for each stream that ends. Times are seconds since 1970.
-//! **Never** — a rejection, a reconnect, a copy of what was received.
+//! `{"wait": 7, "markers": [["eds", "10.9.0.1"]], "expected": 20}` (watch for a change that brings these texts to so many
+//! sidecars, all if left out), `{"status": true}`.
+//! **Out** — JSON lines: `in_sync` when every sidecar has all, `armed`, `reached` when the expected sidecars have the change,
+//! `status`, `closed` for the first streams that end. Times are seconds since 1970.
+//! **Never** — a rejection, a copy of what was received.
 
 mod connection;
 mod console;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use navarch_envoy::TypeUrl;
 
 use crate::marker::{Change, Search};
-use crate::names::{Interner, NameId};
+use crate::names::{Interner, NameId, VersionId, VersionTable};
 use crate::protobuf::{Fields, Value, find_bytes};
 use crate::scan;
 use crate::wire::Sink;
@@ -25,6 +25,8 @@ pub(crate) struct Message {
     pub(crate) nonce: String,
     /// The resources in it.
     pub(crate) names: Vec<NameId>,
+    /// Their versions in the same order; state of the world tells none.
+    pub(crate) versions: Vec<VersionId>,
     /// What they lead to: (cluster, its EDS name), (listener, a route configuration).
     pub(crate) references: Vec<(NameId, NameId)>,
     pub(crate) removed: Vec<NameId>,
@@ -46,6 +48,7 @@ pub(crate) struct Reader {
 pub(crate) struct Reading<'a> {
     pub(crate) reader: &'a mut Reader,
     pub(crate) interner: &'a mut Interner,
+    pub(crate) versions: &'a mut VersionTable,
     pub(crate) done: Vec<Message>,
 }
 
@@ -107,6 +110,10 @@ impl Reading<'_> {
         let name = self.interner.intern(name);
         let message = &mut self.reader.message;
         message.names.push(name);
+        if self.reader.variant == Variant::Delta {
+            let version = find_bytes(head, 1).unwrap_or_default();
+            message.versions.push(self.versions.intern(name, version));
+        }
         match std::str::from_utf8(url).ok().and_then(TypeUrl::find) {
             Some(TypeUrl::Cluster) => {
                 if let Some(eds_name) = scan::find_eds_name(body) {

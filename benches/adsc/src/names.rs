@@ -1,4 +1,4 @@
-//! Resource names as small numbers, and sets of them: 500 sidecars share one copy of 2,800 names.
+//! Resource names and versions as small numbers, and sets of names: 500 sidecars share one copy of 2,800 names.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,6 +28,73 @@ impl Interner {
 
     pub(crate) fn name(&self, id: NameId) -> &[u8] {
         &self.names[id.0 as usize]
+    }
+}
+
+/// A version's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VersionId(u32);
+
+/// Every version that was seen.
+#[derive(Debug, Default)]
+pub(crate) struct VersionTable {
+    interner: Interner,
+    /// By name: what most sidecars will have of it as well, so that few texts are hashed.
+    latest: Vec<Option<VersionId>>,
+}
+
+impl VersionTable {
+    pub(crate) fn intern(&mut self, name: NameId, version: &[u8]) -> VersionId {
+        let place = name.0 as usize;
+        if place >= self.latest.len() {
+            self.latest.resize(place + 1, None);
+        }
+        if let Some(latest) = self.latest[place]
+            && self.text(latest) == version
+        {
+            return latest;
+        }
+        let id = VersionId(self.interner.intern(version).0);
+        self.latest[place] = Some(id);
+        id
+    }
+
+    pub(crate) fn text(&self, id: VersionId) -> &[u8] {
+        self.interner.name(NameId(id.0))
+    }
+}
+
+/// The versions of the resources that a sidecar has; cheap to write, sorted out now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// In the order in which they came; without a version it is gone.
+    log: Vec<(NameId, Option<VersionId>)>,
+    n_sorted: usize,
+}
+
+impl Held {
+    pub(crate) fn note(&mut self, name: NameId, version: Option<VersionId>) {
+        self.log.push((name, version));
+        if self.log.len() > 2 * self.n_sorted + 64 {
+            self.log = self.sorted();
+            self.n_sorted = self.log.len();
+        }
+    }
+
+    /// Each resource with the version that came last.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (NameId, VersionId)> {
+        let sorted = self.sorted().into_iter();
+        sorted.filter_map(|(name, version)| version.map(|version| (name, version)))
+    }
+
+    fn sorted(&self) -> Vec<(NameId, Option<VersionId>)> {
+        let mut log = self.log.clone();
+        // Stable: of equal names the last that came is the last of its run.
+        log.reverse();
+        log.sort_by_key(|(name, _)| *name);
+        log.dedup_by_key(|(name, _)| *name);
+        log.retain(|(_, version)| version.is_some());
+        log
     }
 }
 
@@ -110,7 +177,7 @@ fn place(id: NameId) -> (usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Interner, NameId, NameSet};
+    use super::{Held, Interner, NameId, NameSet, VersionTable};
 
     #[test]
     fn equal_names_have_one_number() {
@@ -119,6 +186,26 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(interner.intern(b"a"), a);
         assert_eq!(interner.name(b), b"b");
+    }
+
+    #[test]
+    fn of_a_resource_the_last_version_is_held() {
+        let (mut versions, mut held) = (VersionTable::default(), Held::default());
+        let names: Vec<_> = (0..100).map(NameId).collect();
+        for text in [b"1", b"2"] {
+            for name in &names {
+                held.note(*name, Some(versions.intern(*name, text)));
+            }
+        }
+        held.note(names[7], None);
+        held.note(names[8], Some(versions.intern(names[8], b"3")));
+        let told: Vec<_> = held
+            .versions()
+            .map(|(name, version)| (name, versions.text(version)))
+            .collect();
+        assert_eq!(told.len(), 99);
+        assert_eq!(told[6], (names[6], b"2".as_slice()));
+        assert_eq!(told[7], (names[8], b"3".as_slice()));
     }
 
     #[test]

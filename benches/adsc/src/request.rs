@@ -7,13 +7,15 @@ use prost::Message as _;
 
 use crate::envoy::{Names, Request};
 use crate::message::Variant;
-use crate::names::{Interner, NameId, NameSet};
+use crate::names::{Interner, NameId, NameSet, VersionTable};
 use crate::protobuf::put_bytes;
 
 /// `resource_names` of a `DiscoveryRequest`, `resource_names_subscribe` of a `DeltaDiscoveryRequest`.
 const NAMES: u32 = 3;
 /// `resource_names_unsubscribe` of a `DeltaDiscoveryRequest`.
 const UNSUBSCRIBED: u32 = 4;
+/// `initial_resource_versions` of a `DeltaDiscoveryRequest`: entries of a map.
+const INITIAL_VERSIONS: u32 = 5;
 
 /// The last list of names that was encoded: all sidecars of a world tell the same 2,800.
 #[derive(Debug, Default)]
@@ -39,9 +41,10 @@ pub(crate) fn encode(
     request: Request,
     variant: Variant,
     node: Option<&Node>,
-    interner: &Interner,
+    texts: (&Interner, &VersionTable),
     cache: &mut NamesCache,
 ) -> [Bytes; 2] {
+    let (interner, versions) = texts;
     let type_url = request.type_url.as_str().to_owned();
     let mut head = match variant {
         Variant::Sotw => DiscoveryRequest {
@@ -66,6 +69,13 @@ pub(crate) fn encode(
         Names::Delta { added, removed } => {
             put_names(NAMES, added, interner, &mut head);
             put_names(UNSUBSCRIBED, removed, interner, &mut head);
+            let mut entry = Vec::new();
+            for (name, version) in request.held {
+                entry.clear();
+                put_bytes(1, interner.name(name), &mut entry);
+                put_bytes(2, versions.text(version), &mut entry);
+                put_bytes(INITIAL_VERSIONS, &entry, &mut head);
+            }
             Bytes::new()
         }
     };
@@ -96,7 +106,7 @@ mod tests {
     use super::{NamesCache, encode};
     use crate::envoy::{Names, Request};
     use crate::message::Variant;
-    use crate::names::Interner;
+    use crate::names::{Interner, VersionTable};
 
     fn request(names: Names) -> Request {
         Request {
@@ -104,6 +114,7 @@ mod tests {
             version: "v".into(),
             nonce: "n".into(),
             names,
+            held: Vec::new(),
         }
     }
 
@@ -111,10 +122,11 @@ mod tests {
     fn pieces_are_the_message() {
         let mut interner = Interner::default();
         let (a, b) = (interner.intern(b"a"), interner.intern(b"b"));
-        let mut cache = NamesCache::default();
+        let (mut versions, mut cache) = (VersionTable::default(), NamesCache::default());
         for _ in 0..2 {
             let all = request(Names::All([a, b].into_iter().collect()));
-            let frame = encode(all, Variant::Sotw, None, &interner, &mut cache).concat();
+            let frame =
+                encode(all, Variant::Sotw, None, (&interner, &versions), &mut cache).concat();
             let read = DiscoveryRequest::decode(&frame[5..]).unwrap();
             assert_eq!(read.resource_names, ["a", "b"]);
             assert_eq!(
@@ -127,10 +139,15 @@ mod tests {
             added: vec![a],
             removed: vec![b],
         };
-        let frame = encode(request(names), Variant::Delta, None, &interner, &mut cache).concat();
+        let mut again = request(names);
+        again.held = vec![(b, versions.intern(b, b"v7"))];
+        let texts = (&interner, &versions);
+        let frame = encode(again, Variant::Delta, None, texts, &mut cache).concat();
         let read = DeltaDiscoveryRequest::decode(&frame[5..]).unwrap();
         assert_eq!(read.resource_names_subscribe, ["a"]);
         assert_eq!(read.resource_names_unsubscribe, ["b"]);
+        assert_eq!(read.initial_resource_versions["b"], "v7");
+        assert_eq!(read.initial_resource_versions.len(), 1);
         assert_eq!(read.type_url, TypeUrl::Endpoint.as_str());
     }
 }
