@@ -1,4 +1,4 @@
-"""Builds kube-apiserver, etcd and helm from the modules that are pinned beside this file; prints where they are.
+"""Builds kube-apiserver, etcd and helm from the modules pinned beside this file, and finds Gateway API's definitions.
 
 The folder of a build is named after the pins, so that a cache serves any checkout and never an outdated one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,20 +21,24 @@ _PACKAGES: Final = {
     "apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "helm": "helm.sh/helm/v4/cmd/helm",
 }
+_DEFINITIONS: Final = "gateway_api"
+_DEFINITIONS_MODULE: Final = "sigs.k8s.io/gateway-api"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the programs are."""
+    """Where the programs are, and the file of Gateway API's CustomResourceDefinitions."""
 
     etcd: Path
     apiserver: Path
     helm: Path
+    gateway_api: Path
 
     @property
     def are_built(self) -> bool:
         """Whether all are there."""
-        return all(path.is_file() for path in (self.etcd, self.apiserver, self.helm))
+        files = (self.etcd, self.apiserver, self.helm, self.gateway_api)
+        return all(path.is_file() for path in files)
 
 
 def folder() -> Path:
@@ -46,7 +51,8 @@ def folder() -> Path:
 
 def find_servers() -> Servers:
     """Return where the programs of these pins are, or would be."""
-    return Servers(*(folder() / f"{name}-{_pins(name)}" for name in _PACKAGES))
+    names = (*_PACKAGES, _DEFINITIONS)
+    return Servers(*(folder() / f"{name}-{_pins(name)}" for name in names))
 
 
 def _pins(name: str) -> str:
@@ -67,6 +73,19 @@ def build(servers: Servers) -> None:
         command = ["go", "build", "-ldflags=-s -w", "-o", str(made.absolute()), package]
         subprocess.run(command, check=True, cwd=_HERE / name, env=environment)
         made.rename(target)
+    if not servers.gateway_api.is_file():
+        _write_definitions(servers.gateway_api)
+
+
+def _write_definitions(target: Path) -> None:
+    """Write the definitions of the module's standard channel into one file."""
+    command = ["go", "mod", "download", "-json", _DEFINITIONS_MODULE]
+    told = subprocess.run(command, check=True, cwd=_HERE / _DEFINITIONS, capture_output=True)
+    folder = Path(json.loads(told.stdout)["Dir"], "config", "crd", "standard")
+    texts = [file.read_text() for file in sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))]
+    made = target.with_suffix(".new")
+    made.write_text("\n---\n".join(texts))
+    made.rename(target)
 
 
 def main() -> None:
@@ -75,7 +94,7 @@ def main() -> None:
     if not servers.are_built and shutil.which("go") is None:
         sys.exit("Go is not installed: the tests of Kubernetes need it to build kube-apiserver")
     build(servers)
-    print(servers.etcd, servers.apiserver, servers.helm, sep="\n")
+    print(servers.etcd, servers.apiserver, servers.helm, servers.gateway_api, sep="\n")
 
 
 if __name__ == "__main__":
