@@ -172,7 +172,7 @@ class SecureOptions:
         token_audiences: For whom service-account tokens must be.
         has_reviewer: Whether somebody answers `next_review`.
         join_directory: Where the records of join tokens are.
-        requests_per_second: The most of one address; 0 for no limit.
+        requests_per_second: The most of one service account; 0 for no limit.
         issuers: OpenID Connect issuers.
         revocations: Who gets nothing from the start: namespaces, or service accounts of them.
     """

@@ -92,7 +92,7 @@ class Identity:
         join_token_dir: The records of join tokens; None takes none.
         issuers: OpenID Connect issuers.
         revocations: File of who gets nothing, watched: a line each, `namespace` or `namespace/service-account`.
-        requests_per_second: How often one address may ask for a stream or a certificate; 0 for no limit.
+        requests_per_second: How often one service account may ask for a stream or a certificate; 0 for no limit.
     """
 
     address: Address

@@ -66,9 +66,10 @@ def is_closed_within(seconds: float, opened: socket.socket) -> bool:
 def test_half_open_connections_are_bounded_and_closed(
     serve: Callable[..., identity.Port],  # noqa: F811
 ) -> None:
-    """Thousands of connections that never shake hands, from one address: others are served, and these end."""
+    """Thousands of connections that never shake hands: others are served, of the same address too, and these end."""
     port = serve()
-    flood = [connect(port) for _ in range(2000)]
+    # The address from which the test's own clients come: a whole fleet may stand behind one.
+    flood = [connect(port, source) for source in (_ATTACKER, "127.0.0.1") for _ in range(1000)]
     port.enrol(port.platform.add())
     with port.open(stream.DELTA, port.platform.add()) as opened:
         opened.send("CDS", ["*"])
@@ -150,12 +151,38 @@ def test_a_stream_of_endless_messages_is_ended(
         assert kept.expect("CDS").resources
 
 
-def test_an_address_that_asks_too_often_is_put_off(
+def test_an_identity_that_asks_too_often_is_put_off_and_no_other(
     serve: Callable[..., identity.Port],  # noqa: F811
 ) -> None:
+    """Callers share an address, and not a limit."""
     port = serve(requests_per_second=1)
     token, request = port.platform.add(), identity.make_request(identity.make_key())
     for _ in range(4):
         port.create(token, csr=request)
     status, told = refused(port, token, csr=request)
     assert (status, "too often" in told) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+    port.create(port.platform.add("other"), csr=request)
+
+
+def test_guessed_tokens_are_soon_no_longer_looked_up(
+    serve: Callable[..., identity.Port],  # noqa: F811
+) -> None:
+    """The platform is spared; who is known already is served from the same address."""
+    port = serve()
+    known, request = port.platform.add(), identity.make_request(identity.make_key())
+    port.create(known, csr=request)
+    seen = set(port.create_at_once([identity.token() for _ in range(500)], request))
+    assert seen == {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert port.platform.n_asked < 500
+    port.create(known, csr=request)
+
+
+def test_a_connection_without_a_proof_is_closed(
+    serve: Callable[..., identity.Port],  # noqa: F811
+) -> None:
+    """A client that keeps HTTP/2 alive and never says who it is takes no place for long."""
+    port = serve()
+    with shake(port) as idle:
+        idle.send(_PREFACE + frame(_SETTINGS, 0, 0))
+        assert not is_closed_within(6, idle)
+        assert is_closed_within(20, idle)

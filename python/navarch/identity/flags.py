@@ -82,10 +82,10 @@ _OPTIONS: Final = (
     click.option(
         "--requests-per-second",
         type=click.IntRange(0),
-        default=100,
+        default=500,
         show_default=True,
         envvar="NAVARCH_REQUESTS_PER_SECOND",
-        help="How often one address may ask for a stream or a certificate; 0 for no limit.",
+        help="How often one service account may ask for a stream or a certificate; 0 for no limit.",
     ),
 )
 

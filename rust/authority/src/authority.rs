@@ -11,7 +11,7 @@ use rcgen::{
 };
 use zeroize::Zeroizing;
 
-use crate::signer::Signer;
+use crate::signer::{Ends, Signer};
 use crate::{AuthorityError, CaFiles, KeyKind, request, server_name};
 
 /// How long certificates of workloads live.
@@ -141,6 +141,11 @@ impl Authority {
     /// The roots to trust, in PEM; more than one while a root is replaced.
     pub fn root_bundle(&self) -> String {
         self.signer.load().roots.concat()
+    }
+
+    /// When the certificates that it signs by end.
+    pub fn ends(&self) -> Ends {
+        self.signer.load().ends
     }
 
     fn lifetime(&self, asked: Duration) -> Result<Duration, AuthorityError> {

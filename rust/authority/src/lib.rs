@@ -17,3 +17,4 @@ pub use error::AuthorityError;
 pub use files::CaFiles;
 pub use request::MAX_REQUEST_BYTES;
 pub use root::{KeyKind, RootOptions, make_root, renew_root};
+pub use signer::Ends;

@@ -21,6 +21,16 @@ pub(crate) struct Signer {
     pub(crate) chain: Vec<String>,
     /// The roots, each in PEM.
     pub(crate) roots: Vec<String>,
+    pub(crate) ends: Ends,
+}
+
+/// When what an authority stands on ends, in seconds since 1970: an operator must act before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The first of the roots to end.
+    pub root: i64,
+    /// The first of the signing certificate and those between it and a root.
+    pub chain: i64,
 }
 
 impl Signer {
@@ -43,6 +53,10 @@ impl Signer {
         let key = KeyPair::from_pem(&files.key_pem).map_err(|_| AuthorityError::Key)?;
         let issuer = Issuer::from_ca_cert_der(certificate, key)?;
         let signer = Self {
+            ends: Ends {
+                root: first_end(&roots),
+                chain: first_end(&path),
+            },
             issuer,
             not_after,
             chain: path
@@ -104,6 +118,13 @@ impl Signer {
         }
         Ok(())
     }
+}
+
+/// Those that can't be read say nothing; they verify nothing either.
+fn first_end(certificates: &[CertificateDer<'_>]) -> i64 {
+    let read = certificates.iter().map(|der| CertificateFacts::read(der));
+    let ends = read.filter_map(|facts| Some(facts.ok()?.not_after));
+    ends.min().unwrap_or_default()
 }
 
 /// The chain with the signing certificate at its head, as Istio's own may or may not have it.

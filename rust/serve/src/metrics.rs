@@ -146,6 +146,11 @@ impl Metrics {
         self.triggers.with_label_values(&[reason]).inc();
     }
 
+    /// Where further metrics of this process are told.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn to_text(&self) -> String {
         let mut text = Vec::new();

@@ -7,6 +7,7 @@ mod admission;
 mod caller;
 mod certificates;
 mod credential_name;
+mod figures;
 mod gate;
 mod guarded;
 pub mod join;
@@ -21,6 +22,7 @@ mod secret_store;
 mod server;
 mod tls;
 mod tokens;
+mod unproven;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,7 +1,7 @@
 //! `istio.v1.auth.IstioCertificateService`: the caller's certificate, for the caller.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use navarch_authority::{Authority, AuthorityError};
 use navarch_identity::certificate_service::{
@@ -10,6 +10,7 @@ use navarch_identity::certificate_service::{
 use prost_types::value::Kind;
 use tonic::{Request, Response, Status};
 
+use super::figures::Figures;
 use super::gate::{Gate, Purpose};
 use super::peer::Peer;
 use super::wall_clock;
@@ -22,11 +23,28 @@ const CERTIFICATE_SIGNER: &str = "CertSigner";
 pub(super) struct Certificates {
     pub(super) authority: Arc<Authority>,
     pub(super) gate: Arc<Gate>,
+    pub(super) figures: Figures,
 }
 
 #[tonic::async_trait]
 impl IstioCertificateService for Certificates {
     async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let began = Instant::now();
+        let answer = self.answer(request).await;
+        let refusal = answer.as_ref().err();
+        self.figures.count_request(began.elapsed(), refusal);
+        if let Some(status) = refusal {
+            self.figures.count_refused(status);
+        }
+        answer
+    }
+}
+
+impl Certificates {
+    async fn answer(
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
@@ -52,7 +70,10 @@ impl IstioCertificateService for Certificates {
         let issued = signed
             .await
             .map_err(|_| Status::internal("signing failed"))?
-            .map_err(|error| status_of(&error))?;
+            .map_err(|error| {
+                self.figures.count_unsigned(&error);
+                status_of(&error)
+            })?;
         Ok(Response::new(IstioCertificateResponse {
             cert_chain: issued.chain,
         }))

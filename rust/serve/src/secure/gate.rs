@@ -1,5 +1,6 @@
 //! Who is let in: the ways to prove an identity, in order, and those who may not come in although they could.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use navarch_identity::SpiffeId;
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::caller::{Caller, Revocation};
 use super::oidc::Issuers;
@@ -16,9 +17,12 @@ use super::peer::Peer;
 use super::rate::RateLimit;
 use super::reviews::{Answer, Question, ReviewDesk, TokenFacts};
 use super::tokens::{MAX_TOKEN_BYTES, TokenReviews, peek};
+use super::unproven::network_of;
 use super::{join, wall_clock};
 
 const BEARER: &str = "Bearer ";
+/// How many refused proofs a second one network may have looked up at the platform or in the join tokens' records.
+const REFUSALS_PER_SECOND: u32 = 20;
 
 /// How callers prove themselves.
 #[derive(Debug, Default)]
@@ -31,7 +35,7 @@ pub struct GateOptions {
     pub has_reviewer: bool,
     /// Where the records of join tokens are.
     pub join_directory: Option<PathBuf>,
-    /// The most requests for streams and certificates that one address may make in a second; 0 for no limit.
+    /// The most requests for streams and certificates that one identity may make in a second; 0 for no limit.
     pub requests_per_second: u32,
 }
 
@@ -51,7 +55,8 @@ pub struct Gate {
     issuers: Issuers,
     tokens: TokenReviews,
     desk: Arc<ReviewDesk>,
-    rate: RateLimit,
+    requests: RateLimit<SpiffeId>,
+    refusals: RateLimit<IpAddr>,
     revocations: watch::Sender<Arc<[Revocation]>>,
 }
 
@@ -61,7 +66,8 @@ impl Gate {
         let desk = Arc::new(ReviewDesk::default());
         Arc::new(Self {
             tokens: TokenReviews::new(Arc::clone(&desk), options.token_audiences.clone()),
-            rate: RateLimit::new(options.requests_per_second),
+            requests: RateLimit::new(options.requests_per_second),
+            refusals: RateLimit::new(REFUSALS_PER_SECOND),
             revocations: watch::Sender::new(Arc::from([])),
             desk,
             issuers,
@@ -105,14 +111,34 @@ impl Gate {
         peer: &Peer,
         purpose: Purpose,
     ) -> Result<Caller, Status> {
-        if !self.rate.take(peer.address.ip(), Instant::now()) {
-            return Err(Status::resource_exhausted(
-                "this address asks too often: try again later",
-            ));
-        }
-        let caller = self.authenticate(headers, peer, purpose).await?;
+        let proved = self.authenticate(headers, peer, purpose).await;
+        let caller = proved.inspect_err(|status| {
+            if status.code() == Code::Unauthenticated {
+                self.refusals
+                    .take(&network_of(peer.address.ip()), Instant::now());
+            }
+        })?;
+        peer.prove();
         check_revoked(&self.revocations.borrow(), &caller.identity)?;
+        // A fleet may stand behind one address: what counts is who calls, once that is known.
+        if !self.requests.take(&caller.identity, Instant::now()) {
+            return Err(Status::resource_exhausted(format!(
+                "{} asks too often: try again later",
+                caller.identity
+            )));
+        }
         Ok(caller)
+    }
+
+    /// That a proof which costs a look-up comes from where few were refused of late.
+    fn check_refusals(&self, peer: &Peer) -> Result<(), Status> {
+        let network = network_of(peer.address.ip());
+        if self.refusals.has_left(&network, Instant::now()) {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(
+            "too many proofs from this address were refused: try again later",
+        ))
     }
 
     async fn authenticate(
@@ -143,9 +169,10 @@ impl Gate {
             return Err(Status::unauthenticated("the token is too long to be one"));
         }
         let (facts, expires_at) = if token.starts_with(join::PREFIX) {
+            self.check_refusals(peer)?;
             self.join(token, purpose, now).await?
         } else {
-            self.verify(token, now).await?
+            self.verify(token, peer, now).await?
         };
         let identity = SpiffeId::new(
             self.options
@@ -161,7 +188,12 @@ impl Gate {
         })
     }
 
-    async fn verify(&self, token: &str, now: i64) -> Result<(TokenFacts, i64), Status> {
+    async fn verify(
+        &self,
+        token: &str,
+        peer: &Peer,
+        now: i64,
+    ) -> Result<(TokenFacts, i64), Status> {
         if let Some(claims) = peek(token)
             && self.issuers.has(&claims.iss)
         {
@@ -174,6 +206,10 @@ impl Gate {
                 "the token is of no issuer that is configured, and there is no platform to ask",
             ));
         }
+        if let Some(known) = self.tokens.find_remembered(token, now) {
+            return Ok(known);
+        }
+        self.check_refusals(peer)?;
         self.tokens.review(token, now).await
     }
 

@@ -13,6 +13,7 @@ use tonic::server::NamedService;
 use tower_service::Service;
 
 use super::admission::Admission;
+use super::figures::Figures;
 use super::gate::{Gate, Purpose};
 use super::peer::Peer;
 use super::secret_lane::SecretSource;
@@ -24,6 +25,7 @@ pub(super) struct GuardedDiscovery {
     pub(super) inner: AggregatedDiscovery,
     pub(super) gate: Arc<Gate>,
     pub(super) secrets: SecretSource,
+    pub(super) figures: Figures,
 }
 
 impl NamedService for GuardedDiscovery {
@@ -44,6 +46,7 @@ impl Service<Request<Body>> for GuardedDiscovery {
             mut inner,
             gate,
             secrets,
+            figures,
         } = self.clone();
         Box::pin(async move {
             let Some(peer) = request.extensions().get::<Peer>().cloned() else {
@@ -53,7 +56,10 @@ impl Service<Request<Body>> for GuardedDiscovery {
                 .admit(request.headers(), &peer, Purpose::Discovery)
                 .await
             {
-                Err(status) => Ok(refuse(&status)),
+                Err(status) => {
+                    figures.count_refused(&status);
+                    Ok(refuse(&status))
+                }
                 Ok(caller) => {
                     let caller = Arc::new(caller);
                     request.extensions_mut().insert(Admission {

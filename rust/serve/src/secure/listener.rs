@@ -1,95 +1,43 @@
-//! New connections: TLS within a time limit, few unfinished ones for each address.
+//! New connections: TLS, HTTP/2 and a proof within their times, and few that have given none.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::peer::Peer;
 use super::tls::ServerTls;
-use crate::registry::lock;
+use super::unproven::{Eviction, Place, Unproven};
 
 /// A handshake takes three round trips; a path of seconds is none that a proxy lives on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon after the handshake HTTP/2 must have begun.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon after HTTP/2 has begun a request must have proved who calls; a platform may take its time to answer.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(20);
 /// The client's preface and the head of its first frame (RFC 9113, 3.4 and 4.1).
 const PREFACE_BYTES: usize = 24 + 9;
-const MAX_UNFINISHED: usize = 4096;
-/// So many sidecars may start at once behind one address (a node that translates addresses).
-const MAX_UNFINISHED_PER_ADDRESS: usize = 256;
 const MAX_CONNECTIONS: usize = 20_000;
 /// After an error of the system (no file is free), the next connection is awaited a little later.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How many handshakes go on, in all and for each address.
-#[derive(Debug, Default)]
-struct Unfinished {
-    by_address: Mutex<HashMap<IpAddr, usize>>,
-    in_all: std::sync::atomic::AtomicUsize,
-}
-
-/// One handshake that is counted.
-struct Handshake {
-    unfinished: Arc<Unfinished>,
-    address: IpAddr,
-}
-
-impl Unfinished {
-    fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Handshake> {
-        use std::sync::atomic::Ordering;
-        let mut by_address = lock(&self.by_address);
-        let count = by_address.entry(address).or_default();
-        if *count >= MAX_UNFINISHED_PER_ADDRESS
-            || self.in_all.load(Ordering::Relaxed) >= MAX_UNFINISHED
-        {
-            if *count == 0 {
-                by_address.remove(&address);
-            }
-            return None;
-        }
-        *count += 1;
-        self.in_all.fetch_add(1, Ordering::Relaxed);
-        Some(Handshake {
-            unfinished: Arc::clone(self),
-            address,
-        })
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        let mut by_address = lock(&self.unfinished.by_address);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-        self.unfinished
-            .in_all
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
-}
 
 /// Take connections until nobody wants them.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Arc<ServerTls>,
+    unproven: Arc<Unproven>,
     ready: mpsc::Sender<io::Result<PeerStream>>,
 ) {
-    let unfinished = Arc::new(Unfinished::default());
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -100,18 +48,21 @@ pub(super) async fn accept(
             sleep(PAUSE).await;
             continue;
         };
-        let permit = Arc::clone(&connections).try_acquire_owned();
         // Who is too many is closed without a word: an answer would cost a handshake.
-        let (Some(handshake), Ok(permit)) = (unfinished.begin(address.ip()), permit) else {
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             continue;
         };
+        let (place, mut eviction) = unproven.enter(address.ip());
         let acceptor = TlsAcceptor::from(tls.config());
         let ready = ready.clone();
         tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, stream)).await;
-            drop(handshake);
+            let shaken = tokio::select! {
+                shaken = timeout(HANDSHAKE_TIMEOUT, shake(&acceptor, stream)) => shaken,
+                _ = &mut eviction => return,
+            };
             if let Ok(Ok(stream)) = shaken {
-                let stream = PeerStream::new(stream, address, permit);
+                let awaited = Awaited::new(eviction);
+                let stream = PeerStream::new((stream, address), place, awaited, permit);
                 // The server is gone: so is the connection.
                 let _ = ready.send(Ok(stream)).await;
             }
@@ -124,26 +75,65 @@ async fn shake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStrea
     acceptor.accept(stream).await
 }
 
+/// What a connection still owes: until it has shown it, its time runs and it may have to make room.
+struct Awaited {
+    deadline: Pin<Box<Sleep>>,
+    n_read: usize,
+    eviction: Eviction,
+}
+
+impl Awaited {
+    fn new(eviction: Eviction) -> Self {
+        Self {
+            deadline: Box::pin(sleep(PREFACE_TIMEOUT)),
+            n_read: 0,
+            eviction,
+        }
+    }
+
+    /// Count what was read; the first bytes give the connection the time for its proof.
+    fn read(&mut self, n_bytes: usize) {
+        let before = self.n_read;
+        self.n_read = before.saturating_add(n_bytes);
+        if before < PREFACE_BYTES && self.n_read >= PREFACE_BYTES {
+            self.deadline = Box::pin(sleep_until(Instant::now() + PROOF_TIMEOUT));
+        }
+    }
+
+    /// Whether all was shown, or an error if the connection must end.
+    fn poll_shown(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        match Pin::new(&mut self.eviction).poll(cx) {
+            Poll::Ready(Err(_)) => return Ok(true),
+            Poll::Ready(Ok(())) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => {}
+        }
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(false)
+    }
+}
+
 /// A connection whose handshake is done.
 pub(super) struct PeerStream {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// Until HTTP/2 has begun.
-    awaited: Option<(Pin<Box<Sleep>>, usize)>,
+    awaited: Option<Awaited>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl PeerStream {
     fn new(
-        stream: TlsStream<TcpStream>,
-        address: SocketAddr,
+        (stream, address): (TlsStream<TcpStream>, SocketAddr),
+        place: Place,
+        awaited: Awaited,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let peer = Peer::new(address, stream.get_ref().1.peer_certificates());
+        let peer = Peer::new(address, stream.get_ref().1.peer_certificates(), place);
         Self {
             stream,
             peer,
-            awaited: Some((Box::pin(sleep(PREFACE_TIMEOUT)), 0)),
+            awaited: Some(awaited),
             _permit: permit,
         }
     }
@@ -165,14 +155,15 @@ impl AsyncRead for PeerStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let Some((deadline, n_read)) = &mut self.awaited else {
+        let n_read = buffer.filled().len() - before;
+        let Some(awaited) = &mut self.awaited else {
             return polled;
         };
-        *n_read += buffer.filled().len() - before;
-        if *n_read >= PREFACE_BYTES {
-            self.awaited = None;
-        } else if deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        awaited.read(n_read);
+        match awaited.poll_shown(cx) {
+            Ok(false) => {}
+            Ok(true) => self.awaited = None,
+            Err(error) => return Poll::Ready(Err(error)),
         }
         polled
     }

@@ -1,9 +1,12 @@
 //! The other end of a connection.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use navarch_identity::{CertificateFacts, SpiffeId};
 use rustls::pki_types::CertificateDer;
+
+use super::unproven::Place;
 
 /// What a connection tells of its other end.
 #[derive(Debug, Clone)]
@@ -11,6 +14,7 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Of the certificate that TLS has verified; `None` without one, or if it names no workload.
     pub(super) certificate: Option<PeerCertificate>,
+    place: Arc<Place>,
 }
 
 #[derive(Debug, Clone)]
@@ -20,7 +24,11 @@ pub(super) struct PeerCertificate {
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr, chain: Option<&[CertificateDer<'_>]>) -> Self {
+    pub(super) fn new(
+        address: SocketAddr,
+        chain: Option<&[CertificateDer<'_>]>,
+        place: Place,
+    ) -> Self {
         let leaf = chain.and_then(|chain| chain.first());
         let certificate = leaf.and_then(|leaf| {
             let facts = CertificateFacts::read(leaf).ok()?;
@@ -32,6 +40,12 @@ impl Peer {
         Self {
             address,
             certificate,
+            place: Arc::new(place),
         }
+    }
+
+    /// The connection is a known caller's.
+    pub(super) fn prove(&self) {
+        self.place.leave();
     }
 }

@@ -13,11 +13,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use super::certificates::Certificates;
+use super::figures::Figures;
 use super::gate::Gate;
 use super::guarded::GuardedDiscovery;
 use super::listener;
 use super::secret_lane::SecretSource;
 use super::tls::{ServerTls, TlsError};
+use super::unproven::Unproven;
 use super::wall_clock;
 use crate::ads::AggregatedDiscovery;
 use crate::push::Pusher;
@@ -39,6 +41,8 @@ const MAX_HEADER_BYTES: u32 = 32 * 1024;
 const MAX_CERTIFICATE_REQUEST_BYTES: usize = 64 * 1024;
 /// How often the server's certificate and the roots are looked at.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections that have not proved whose they are.
+const MAX_UNPROVEN: usize = 8192;
 /// Connections that are shaken and not yet taken by the server.
 const MAX_READY: usize = 64;
 
@@ -57,6 +61,9 @@ pub enum SecureError {
     /// Threads can't be started.
     #[error("can't start the server's threads")]
     Threads(#[source] std::io::Error),
+    /// The process has such a port already.
+    #[error("there is an authenticated port already")]
+    Figures(#[from] prometheus::Error),
     /// There is no certificate to serve with.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -106,30 +113,34 @@ impl SecureServer {
         } = options;
         let tls = ServerTls::new(Arc::clone(&authority), server_names, wall_clock())?;
         let tls = Arc::new(tls);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(N_THREADS)
-            .max_blocking_threads(N_THREADS * 4)
-            .thread_name("navarch-secure")
-            .enable_all()
-            .build()
-            .map_err(SecureError::Threads)?;
+        let runtime = start_threads()?;
         let bind_error = |source| SecureError::Bind { address, source };
         let listener = runtime
             .block_on(async { listen(address) })
             .map_err(bind_error)?;
         let bound = listener.local_addr().map_err(bind_error)?;
         let (ready, incoming) = mpsc::channel(MAX_READY);
-        runtime.spawn(listener::accept(listener, Arc::clone(&tls), ready));
-        runtime.spawn(keep_fresh(tls));
+        let figures = Figures::register(fleet.metrics().registry())?;
+        let unproven = Unproven::new(MAX_UNPROVEN, figures.clone());
+        runtime.spawn(listener::accept(
+            listener,
+            Arc::clone(&tls),
+            unproven,
+            ready,
+        ));
+        tls.tell_ends(&figures, wall_clock());
+        runtime.spawn(keep_fresh(tls, figures.clone()));
         let (stop, stopped) = oneshot::channel();
         let discovery = GuardedDiscovery {
             inner: AggregatedDiscovery::new(Arc::clone(&fleet), pusher),
             gate: Arc::clone(&gate),
             secrets,
+            figures: figures.clone(),
         };
         let certificates = Certificates {
             authority,
             gate: Arc::clone(&gate),
+            figures,
         };
         let certificates = IstioCertificateServiceServer::new(certificates)
             .max_decoding_message_size(MAX_CERTIFICATE_REQUEST_BYTES);
@@ -193,6 +204,16 @@ impl Drop for SecureServer {
     }
 }
 
+fn start_threads() -> Result<Runtime, SecureError> {
+    let made = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(N_THREADS)
+        .max_blocking_threads(N_THREADS * 4)
+        .thread_name("navarch-secure")
+        .enable_all()
+        .build();
+    made.map_err(SecureError::Threads)
+}
+
 fn builder() -> Server {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -203,10 +224,11 @@ fn builder() -> Server {
 }
 
 /// Renew what connections are opened with, until the server stops.
-async fn keep_fresh(tls: Arc<ServerTls>) {
+async fn keep_fresh(tls: Arc<ServerTls>, figures: Figures) {
     loop {
         tokio::time::sleep(REFRESH_INTERVAL).await;
         // An authority that can't sign now leaves the certificate of before, which is good for half of its life.
         let _ = tls.refresh(wall_clock());
+        tls.tell_ends(&figures, wall_clock());
     }
 }

@@ -9,8 +9,10 @@ use navarch_authority::{Authority, AuthorityError};
 use navarch_identity::pem_chain::read_chain;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, crypto};
+
+use super::figures::Figures;
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// gRPC is HTTP/2.
@@ -37,6 +39,7 @@ struct Built {
     config: Arc<ServerConfig>,
     roots: String,
     renew_at: i64,
+    ends_at: i64,
 }
 
 /// The configuration of new connections.
@@ -75,6 +78,11 @@ impl ServerTls {
             .store(Arc::new(build(&self.authority, &self.names, now)?));
         Ok(())
     }
+
+    /// Count down to the ends of what it stands on.
+    pub(super) fn tell_ends(&self, figures: &Figures, now: i64) {
+        figures.set_ends(self.authority.ends(), self.built.load().ends_at, now);
+    }
 }
 
 fn build(authority: &Authority, names: &[String], now: i64) -> Result<Built, TlsError> {
@@ -99,9 +107,13 @@ fn build(authority: &Authority, names: &[String], now: i64) -> Result<Built, Tls
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // Each connection proves itself anew: agents keep no sessions, and a resumed one would outlive a root.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Built {
         config: Arc::new(config),
         roots,
+        ends_at: issued.not_after,
         renew_at: now + (issued.not_after - now) / 2,
     })
 }

@@ -40,9 +40,16 @@ pub(super) fn peek(token: &str) -> Option<UnverifiedClaims> {
 /// A token's digest: the token itself is kept nowhere.
 type Fingerprint = [u8; digest::SHA256_OUTPUT_LEN];
 
+fn fingerprint(token: &str) -> Fingerprint {
+    let mut made = Fingerprint::default();
+    made.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    made
+}
+
 #[derive(Debug)]
 struct Remembered {
     facts: TokenFacts,
+    expires_at: i64,
     until: i64,
 }
 
@@ -63,7 +70,14 @@ impl TokenReviews {
         }
     }
 
-    /// Whose it is, and the second of its end.
+    /// Whose it is, and the second of its end, if the platform has said so a short while ago.
+    pub(super) fn find_remembered(&self, token: &str, now: i64) -> Option<(TokenFacts, i64)> {
+        let remembered = lock(&self.remembered);
+        let known = remembered.get(&fingerprint(token))?;
+        (now < known.until).then(|| (known.facts.clone(), known.expires_at))
+    }
+
+    /// Whose it is by the platform's word, and the second of its end.
     pub(super) async fn review(&self, token: &str, now: i64) -> Result<(TokenFacts, i64), Status> {
         let Some(expires_at) = peek(token).and_then(|claims| claims.exp) else {
             return Err(Status::unauthenticated(
@@ -73,20 +87,13 @@ impl TokenReviews {
         if expires_at <= now {
             return Err(Status::unauthenticated("the token has expired"));
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        if let Some(known) = lock(&self.remembered).get(&fingerprint)
-            && now < known.until
-        {
-            return Ok((known.facts.clone(), expires_at));
-        }
         let question = Question::Token {
             token: token.to_owned(),
             audiences: self.audiences.clone(),
         };
         match self.desk.ask(question).await? {
             Answer::Token(facts) => {
-                self.remember(fingerprint, &facts, now, expires_at);
+                self.remember(fingerprint(token), &facts, now, expires_at);
                 Ok((facts, expires_at))
             }
             Answer::Denied(why) => Err(Status::unauthenticated(format!(
@@ -105,8 +112,12 @@ impl TokenReviews {
         }
         if remembered.len() < MAX_REMEMBERED {
             let until = expires_at.min(now + MAX_REMEMBERED_SECONDS);
-            let facts = facts.clone();
-            remembered.insert(fingerprint, Remembered { facts, until });
+            let known = Remembered {
+                facts: facts.clone(),
+                expires_at,
+                until,
+            };
+            remembered.insert(fingerprint, known);
         }
     }
 }
