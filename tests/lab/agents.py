@@ -122,6 +122,7 @@ class AgentStage(PlannedStage):
         for file in (token, root):
             file.chmod(0o644)
         proxy = {"discoveryAddress": SECURE, "binaryPath": str(self._envoy), "concurrency": 1}
+        proxy["proxyStatsMatcher"] = {"inclusionRegexps": [r".*ssl\.handshake"]}
         told = {
             "POD_NAME": pod.name,
             "POD_NAMESPACE": meshes.NAMESPACE,

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -147,6 +148,33 @@ class Authority:
         for file in (both, key, certificate):
             file.chmod(0o644)
         return str(certificate), str(key), str(both)
+
+    def revoke(self, host: str) -> str:
+        """Return a revocation list that names the certificate of a host."""
+        told = [
+            "openssl",
+            "x509",
+            "-noout",
+            "-serial",
+            "-enddate",
+            "-in",
+            f"{host}.crt",
+            "-dateopt",
+        ]
+        found = subprocess.run(
+            [*told, "iso_8601"], cwd=self.directory, check=True, capture_output=True, text=True
+        )
+        fields = dict(line.split("=", 1) for line in found.stdout.splitlines())
+        ends = "".join(c for c in fields["notAfter"] if c.isdecimal())[2:] + "Z"
+        now = time.strftime("%y%m%d%H%M%SZ", time.gmtime())
+        row = ("R", ends, now, fields["serial"], "unknown", f"/CN={host}")
+        (self.directory / "index.txt").write_text("\t".join(row) + "\n")
+        settings = "[ca]\ndefault_ca=own\n[own]\ndatabase=index.txt\ndefault_md=sha256\n"
+        (self.directory / "ca.conf").write_text(settings)
+        command = ["openssl", "ca", "-gencrl", "-config", "ca.conf", "-crldays", "2"]
+        command += ["-keyfile", "ca.key", "-cert", "ca.crt"]
+        made = subprocess.run(command, cwd=self.directory, check=True, capture_output=True)
+        return made.stdout.decode()
 
     @classmethod
     @contextlib.contextmanager

@@ -79,6 +79,9 @@ pub(crate) struct Upstream {
     pub(crate) server_name: Option<String>,
     /// Its roots; plaintext if `None`.
     pub(crate) root_file: Option<PathBuf>,
+    /// Whether the roots that the authority told with the last certificate count too: a machine whose file nobody
+    /// renews then outlives the replacement of a root.
+    pub(crate) is_known_by_authority: bool,
 }
 
 /// One HTTP/2 connection, on which requests are made; it ends when the last of them has.
@@ -105,7 +108,16 @@ impl Connection {
             None => ("http", handshake(stream, authority).await?),
             Some(roots) => {
                 let name = upstream.server_name.as_deref().unwrap_or(host);
-                let tls = encrypt(stream, name, roots, shown.certificate.as_deref(), authority);
+                let more = shown
+                    .held
+                    .as_ref()
+                    .filter(|_| upstream.is_known_by_authority);
+                let config = client_config(
+                    roots,
+                    more.map_or(&[], |held| held.roots()),
+                    shown.certificate.as_deref(),
+                )?;
+                let tls = encrypt(stream, name, config, authority);
                 ("https", handshake(tls.await?, authority).await?)
             }
         };
@@ -206,11 +218,9 @@ async fn dial(address: &str) -> Result<TcpStream, ConnectError> {
 async fn encrypt(
     stream: TcpStream,
     name: &str,
-    root_file: &Path,
-    own: Option<&Workload>,
+    config: ClientConfig,
     address: &str,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
-    let config = client_config(root_file, own)?;
     let tls = |fault: String| ConnectError::Tls {
         address: address.to_owned(),
         fault,
@@ -223,13 +233,21 @@ async fn encrypt(
     }
 }
 
-/// TLS 1.2 and 1.3 with the roots of a file, and the workload's certificate if it is to be shown.
-fn client_config(root_file: &Path, own: Option<&Workload>) -> Result<ClientConfig, ConnectError> {
+/// TLS 1.2 and 1.3 with the roots of a file and more, and the workload's certificate if it is to be shown.
+fn client_config(
+    root_file: &Path,
+    more_roots: &[String],
+    own: Option<&Workload>,
+) -> Result<ClientConfig, ConnectError> {
     let fault = |fault: String| ConnectError::File {
         file: root_file.to_owned(),
         fault,
     };
     let mut roots = RootCertStore::empty();
+    for pem in more_roots {
+        let read = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten();
+        roots.add_parsable_certificates(read);
+    }
     let found = CertificateDer::pem_file_iter(root_file).map_err(|e| fault(e.to_string()))?;
     roots.add_parsable_certificates(found.flatten());
     if roots.is_empty() {

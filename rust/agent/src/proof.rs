@@ -16,6 +16,8 @@ pub(crate) struct Credentials {
     pub(crate) bearer: Option<HeaderValue>,
     /// The workload's certificate and key.
     pub(crate) certificate: Option<Arc<Workload>>,
+    /// What is held, shown or not: its signer's roots are known by it.
+    pub(crate) held: Option<Arc<Workload>>,
 }
 
 /// Where credentials come from, and which token is of no use any longer.
@@ -41,22 +43,25 @@ impl Proof {
     /// one that was refused.
     pub(crate) fn credentials(&self) -> Credentials {
         let bearer = self.read_token();
+        let held = self.held.borrow().clone();
         let is_refused = bearer.is_some() && *self.lock() == bearer;
         if bearer.is_some() && !is_refused {
             return Credentials {
                 bearer,
                 certificate: None,
+                held,
             };
         }
         let provisioned = || {
             let directory = self.provisioned_dir.as_deref()?;
             Workload::read_provisioned(directory).map(Arc::new)
         };
-        let certificate = self.held.borrow().clone().or_else(provisioned);
+        let certificate = held.clone().or_else(provisioned);
         Credentials {
             // Without any certificate a refused token is shown again: its verifier may have been away.
             bearer: bearer.filter(|_| certificate.is_none()),
             certificate,
+            held,
         }
     }
 

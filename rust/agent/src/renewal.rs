@@ -70,6 +70,7 @@ impl Renewer {
                 address: authority.address.clone(),
                 server_name: authority.server_name.clone(),
                 root_file: (!is_plaintext).then_some(root_file),
+                is_known_by_authority: true,
             },
             authority,
             held,

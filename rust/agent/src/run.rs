@@ -143,6 +143,7 @@ fn serve_relay(
             address: settings.proxy.discovery_address.clone(),
             server_name: settings.discovery_name.clone(),
             root_file: (!is_plaintext).then(|| settings.discovery_root_file.clone()),
+            is_known_by_authority: settings.discovery_root_file == settings.authority.root_file,
         },
         proof,
         headers: stream_headers(settings),

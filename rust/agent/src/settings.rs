@@ -324,6 +324,7 @@ fn xds_headers(environment: &BTreeMap<String, String>) -> Vec<(String, String)> 
     environment.iter().filter_map(told).collect()
 }
 
+/// A gateway has no application whose names are to be answered (istio `pkg/istio-agent/agent.go`).
 fn dns(
     environment: &Environment<'_>,
     node: &Node,
@@ -331,6 +332,7 @@ fn dns(
 ) -> Result<Option<Dns>, SettingsError> {
     let is_wanted = environment.truth("ISTIO_META_DNS_CAPTURE")?
         || environment.truth("ISTIO_META_ENABLE_DNS_SERVER")?;
+    let is_wanted = is_wanted && node.proxy_type == "sidecar";
     Ok(is_wanted.then(|| Dns {
         address: environment
             .text("DNS_PROXY_ADDR")
@@ -471,6 +473,12 @@ mod tests {
         assert_eq!(made.authority.address, "navarch.mesh.svc:15012");
         assert_eq!(made.proxy.drain_duration, Duration::from_secs(7));
         assert_eq!(made.dns.unwrap().domain, "svc.mesh.local");
+    }
+
+    #[test]
+    fn a_gateway_serves_no_names() {
+        let told = [("ISTIO_META_DNS_CAPTURE", "true")];
+        assert!(read(&told, &["proxy", "router"]).unwrap().dns.is_none());
     }
 
     #[test]
