@@ -45,13 +45,21 @@ class App:
         told: settings.Settings,
         make_core: Callable[[core.Options], core.Core] = core.Core,
         reviewer: reviews.Reviewer | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
+        """Wire all parts; waits for the authority's Secret where that is asked for, until `stop` is set.
+
+        Raises:
+            errors.NavarchError: What was told can't be used.
+        """
         self._told = told
         self._core = make_core(core.Options(told.domain_suffix, told.cluster_id))
         self._platforms = platforms.Platforms(told)
         cluster = self._platforms.cluster
         # Before the keeper: it reads the directory that the authority's Secret fills.
         self._home = home.Home(cluster.api, told) if cluster is not None else None
+        if self._home is not None:
+            self._home.fetch_authority(told, stop or threading.Event())
         self._reviewer = reviewer or self._platforms.reviewer
         self._keeper = (
             keeper.Keeper(told.identity, self._core.revoke) if told.identity is not None else None

@@ -245,7 +245,7 @@ def serve(config_dirs: tuple[Path, ...], log_level: str, **others: Any) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     stop = threading.Event()
     _stop_on_signals(stop)
-    app.App(told).run(stop)
+    app.App(told, stop=stop).run(stop)
 
 
 @navarch_command.command("join-token")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from navarch import errors
-from navarch.sources.kubernetes import client, reviews, roots
+from navarch.sources.kubernetes import authority_secret, client, reviews, roots
 from tests.kubernetes import api as apis
 from tests.kubernetes import mesh as meshes
 from tests.lab import processes
+from tests.xds import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,3 +94,75 @@ def test_tokens_and_rights_are_looked_up(cluster: clusters.Cluster) -> None:
     processes.wait_until(
         lambda: asked.may_read_secrets("default", "shop"), "the right is in force", 20
     )
+
+
+def test_a_control_plane_waits_for_the_api_server_that_has_its_authority(
+    own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
+) -> None:
+    """It does not end, says what it waits for, and makes no root of its own meanwhile."""
+    own = own_cluster()
+    own.grant(
+        "navarch",
+        [*meshes.RIGHTS, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}],
+    )
+    own.api().apply(namespace("istio-system"))
+    own.stop_apiserver()
+    directory = tmp_path / "authority"
+    flags = ("--secure-grpc-address", "127.0.0.1:0", "--authority-dir", str(directory))
+    with meshes.Navarch(
+        tmp_path / "navarch", own.kubeconfig(), *flags, "--authority-secret"
+    ) as navarch:
+        processes.wait_until(lambda: navarch.get("/ready")[0] == 503, "it tells of itself", 30)
+        assert "the Secret of the certificate authority" in navarch.get("/ready")[1]
+        assert navarch.get("/healthz")[0] == 200
+        assert not (directory / "ca-key.pem").exists()
+        own.start_apiserver()
+        navarch.wait_ready()
+        held = own.api().get("v1", "Secret", "istio-system", authority_secret.OWN)
+        assert (
+            base64.b64decode(held["data"]["ca-key.pem"]) == (directory / "ca-key.pem").read_bytes()
+        )
+
+
+def test_a_token_ends_with_its_service_account(cluster: clusters.Cluster) -> None:
+    """Deleted, or made anew under the same name: the former's tokens are refused by the API server itself."""
+    cluster.grant("navarch", meshes.RIGHTS)
+    admin = cluster.api()
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "leaver", "namespace": "default"},
+    }
+
+    def token() -> str:
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+        path = "/api/v1/namespaces/default/serviceaccounts/leaver/token"
+        made = admin.request("POST", path, request | {"spec": {"audiences": ["istio-ca"]}})
+        return str(made["status"]["token"])
+
+    admin.apply(account)
+    reviewer = reviews.KubernetesReviewer(client.Client(client.Access(cluster.kubeconfig())))
+    former = token()
+    port = identity.Port(platform=reviewer)
+    try:
+        request = identity.make_request(identity.make_key())
+        chain = port.create(former, csr=request)
+        assert "/ns/default/sa/leaver" in identity.uris(chain[0])
+        admin.delete(account)
+        # What the API server said is taken again for ten seconds (docs/security.md).
+        processes.wait_until(lambda: not _is_let_in(port, former), "the token is refused", 30)
+        admin.apply(account)
+        assert _is_let_in(port, token())
+        assert not _is_let_in(port, former)
+    finally:
+        port.close()
+
+
+def _is_let_in(port: identity.Port, token: str) -> bool:
+    try:
+        port.create(token, csr=identity.make_request(identity.make_key()))
+    except grpc.RpcError as refusal:
+        if refusal.code() is grpc.StatusCode.UNAUTHENTICATED:
+            return False
+        raise
+    return True
