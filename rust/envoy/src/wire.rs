@@ -5,8 +5,10 @@
 //! whole message would have them. Field numbers come from the descriptors ([`crate::field`]).
 //! <https://protobuf.dev/programming-guides/encoding/>
 
-use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint, encoded_len_varint};
+use prost::{Message, Name};
+
+use crate::field::google::protobuf::any;
 
 /// An encoded message that grows field by field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +80,26 @@ impl Writer {
         }
         let mut place = &mut self.bytes[start..=start + extra];
         encode_varint(len, &mut place);
+    }
+
+    /// A message of the type `M`, packed, that `write` writes.
+    pub fn any<M: Message + Name + Default>(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        self.message(field, |out| {
+            out.text(any::TYPE_URL, &[&M::type_url()]);
+            let start = out.len();
+            out.message(any::VALUE, write);
+            let value = find_field(&out.bytes[start..], any::VALUE).unwrap_or_default();
+            debug_assert_eq!(
+                M::decode(value).map(|message| message.encode_to_vec()),
+                Ok(value.to_vec()),
+                "{} is not encoded as protobuf does",
+                M::NAME
+            );
+            // The default message is no bytes, and an empty field is left out.
+            if value.is_empty() {
+                out.bytes.truncate(start);
+            }
+        });
     }
 
     /// A truth value that is set.
@@ -340,6 +362,21 @@ mod tests {
         filling.text(field::ALT_STAT_NAME, &["a"]);
         filling.finish();
         assert_eq!(out.as_slice(), cluster.encode_to_vec());
+    }
+
+    #[test]
+    fn a_packed_message_is_what_packing_makes_of_it() {
+        for name in ["", "c"] {
+            let cluster = Cluster {
+                name: name.to_owned(),
+                ..Cluster::default()
+            };
+            let mut out = Writer::default();
+            out.any::<Cluster>(1, |out| out.append_message(&cluster));
+            let mut whole = Writer::default();
+            whole.encoded(1, &crate::any::pack(&cluster).encode_to_vec());
+            assert_eq!(out, whole);
+        }
     }
 
     #[test]

@@ -5,9 +5,13 @@
 mod istio;
 mod stock;
 
+use std::sync::LazyLock;
+
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, http_filter::ConfigType,
 };
+use navarch_envoy::field::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as field;
+use navarch_envoy::wire::Writer;
 use navarch_model::Protocol;
 use prost_types::Any;
 
@@ -45,50 +49,67 @@ pub(crate) struct FilterContext {
     pub(crate) is_ipv6_only: bool,
 }
 
+/// A filter that is always the same, encoded once.
+type Constant = LazyLock<Vec<u8>>;
+
 /// What makes a filter, or the filters of policies.
 enum Row {
-    /// `None` where the filter is absent in a context.
-    One(fn(FilterContext) -> Option<HttpFilter>),
+    /// One of a few constants; `None` where the filter is absent in a context.
+    Constant(fn(FilterContext) -> Option<&'static Constant>),
     /// Inbound and in gateways only.
     Policies(fn(&PolicyFacts) -> Vec<HttpFilter>),
+    /// What resolves the hosts of requests.
+    Hosts,
 }
 
 /// First to last.
 const ORDER: &[Row] = &[
     // Before all others, so that what they refuse is told with the peer's name.
-    Row::One(istio::metadata_exchange),
+    Row::Constant(istio::metadata_exchange),
     // Before tokens are verified: such a policy knows nothing of them, and its authorizer may add one.
     Row::Policies(PolicyFacts::custom_http),
     Row::Policies(PolicyFacts::tokens),
     Row::Policies(PolicyFacts::authorization_http),
-    Row::One(stock::grpc_web),
-    Row::One(stock::grpc_stats),
-    Row::One(istio::alpn),
+    Row::Constant(stock::grpc_web),
+    Row::Constant(stock::grpc_stats),
+    Row::Constant(istio::alpn),
     // Routes configure these two; without them their settings are refused.
-    Row::One(stock::fault),
-    Row::One(stock::cors),
-    Row::One(stock::dynamic_forward_proxy),
-    Row::One(stock::router),
+    Row::Constant(stock::fault),
+    Row::Constant(stock::cors),
+    Row::Hosts,
+    Row::Constant(stock::router),
 ];
 
-/// The filters of a connection manager, in order; with one that resolves the hosts below a wildcard.
-pub(crate) fn http_filters(
+/// Write the filters of a connection manager, in order; with one that resolves the hosts below a wildcard.
+pub(crate) fn write_http_filters(
     context: FilterContext,
     policies: &PolicyFacts,
     dynamic_host: Option<&str>,
-) -> Vec<HttpFilter> {
-    let mut filters = Vec::with_capacity(ORDER.len() + 1);
+    out: &mut Writer,
+) {
     for row in ORDER {
         match row {
-            Row::One(build) => filters.extend(build(context)),
-            Row::Policies(build) => filters.extend(build(policies)),
+            Row::Constant(find) => {
+                if let Some(filter) = find(context) {
+                    out.encoded(field::HTTP_FILTERS, filter);
+                }
+            }
+            Row::Policies(build) => write_all(build(policies), out),
+            Row::Hosts => {
+                write_all(stock::dynamic_forward_proxy(context), out);
+                write_all(
+                    dynamic_host.map(|host| stock::host_resolver(context, host)),
+                    out,
+                );
+            }
         }
     }
-    if let Some(host) = dynamic_host {
-        let before_router = filters.len().saturating_sub(1);
-        filters.insert(before_router, stock::host_resolver(context, host));
+}
+
+fn write_all(filters: impl IntoIterator<Item = HttpFilter>, out: &mut Writer) {
+    for filter in filters {
+        out.message(field::HTTP_FILTERS, |out| out.append_message(&filter));
     }
-    filters
 }
 
 /// An HTTP filter of that name and configuration.
@@ -102,13 +123,19 @@ pub(crate) fn filter(name: &str, config: Any) -> HttpFilter {
 
 #[cfg(test)]
 mod tests {
+    use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+    use navarch_envoy::wire::Writer;
     use navarch_model::Protocol;
+    use prost::Message;
 
-    use super::{FilterContext, ListenerClass, PolicyFacts, http_filters};
+    use super::{FilterContext, ListenerClass, PolicyFacts, write_http_filters};
 
     fn names(context: FilterContext) -> Vec<String> {
-        http_filters(context, &PolicyFacts::default(), None)
-            .into_iter()
+        let mut out = Writer::default();
+        write_http_filters(context, &PolicyFacts::default(), None, &mut out);
+        let manager = HttpConnectionManager::decode(out.as_slice()).unwrap();
+        let filters = manager.http_filters.into_iter();
+        filters
             .map(|f| f.name.rsplit('.').next().unwrap_or_default().to_owned())
             .collect()
     }

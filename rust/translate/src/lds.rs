@@ -8,6 +8,7 @@ mod connection_settings;
 mod facts;
 mod filter_chain;
 mod gateway;
+mod gateway_build;
 mod hcm;
 mod hcm_tail;
 mod inbound;
@@ -38,6 +39,8 @@ pub use inbound::InboundInputs;
 pub(crate) use network_filter::network_filter;
 pub use outbound::{OutboundInputs, OutboundPlaces};
 pub use virtual_outbound::{HttpProxyInputs, VirtualOutboundInputs};
+
+use crate::encoded::Encoded;
 
 /// All that one listener is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -136,7 +139,7 @@ pub fn inbound_listener_inputs(
 }
 
 /// The listener, and what is to be told of the objects in it.
-pub fn build_listener(inputs: &ListenerInputs) -> (Listener, Vec<Diagnostic>) {
+pub fn build_listener(inputs: &ListenerInputs) -> (Encoded<Listener>, Vec<Diagnostic>) {
     match inputs {
         ListenerInputs::VirtualOutbound(inputs) => (virtual_outbound::build(inputs), Vec::new()),
         ListenerInputs::Outbound(inputs) => outbound_build::build(inputs),
@@ -144,6 +147,6 @@ pub fn build_listener(inputs: &ListenerInputs) -> (Listener, Vec<Diagnostic>) {
             (virtual_outbound::build_http_proxy(inputs), Vec::new())
         }
         ListenerInputs::Inbound(inputs) => inbound_build::build(inputs),
-        ListenerInputs::Gateway(inputs) => gateway::build(inputs),
+        ListenerInputs::Gateway(inputs) => gateway_build::build(inputs),
     }
 }

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use navarch_envoy::envoy::config::listener::v3::Filter;
 use navarch_envoy::envoy::config::rbac::v3::rbac::Action;
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use navarch_envoy::field::envoy::config::listener::v3::filter_chain;
+use navarch_envoy::wire::Writer;
 use navarch_model::{AuthorizationPolicy, ConfigKey, Diagnostic, Kind, Labels, Severity, Shared};
 use navarch_snapshot::{MeshSnapshot, WorkloadPolicies};
 
@@ -90,13 +92,20 @@ impl PolicyFacts {
     }
 
     /// Asks of, marks and refuses connections.
-    pub(crate) fn tcp(&self) -> Vec<Filter> {
+    fn tcp(&self) -> Vec<Filter> {
         let mut filters: Vec<Filter> = rbac::custom(self);
         filters.extend(
             self.by_action()
                 .filter_map(|(policies, action)| rbac::enforcing(self, policies, action)),
         );
         filters
+    }
+
+    /// Write those filters into a filter chain.
+    pub(crate) fn write_tcp(&self, out: &mut Writer) {
+        for filter in self.tcp() {
+            out.message(filter_chain::FILTERS, |out| out.append_message(&filter));
+        }
     }
 
     /// First those that mark, then those that refuse, then those that allow.

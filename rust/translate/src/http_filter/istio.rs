@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use navarch_envoy::any::pack;
-use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use navarch_envoy::istio::envoy::config::filter::http::alpn::v2alpha1::FilterConfig;
 use navarch_envoy::istio::envoy::config::filter::http::alpn::v2alpha1::filter_config::{
     AlpnOverride, Protocol,
 };
 use navarch_envoy::udpa::r#type::v1::TypedStruct;
+use prost::Message;
 use prost_types::{Any, ListValue, Struct, Value, value::Kind};
 
-use super::{FilterContext, ListenerClass, filter};
+use super::{Constant, FilterContext, ListenerClass, filter};
+
+/// Where a client's filter looks for the peer, and where it tells of itself.
+const UPSTREAM_SIDE: [&str; 2] = ["upstream_discovery", "upstream_propagation"];
 
 /// A configuration whose type is not compiled in, in the form that Envoy converts by its type URL.
 pub(crate) fn typed_struct(type_url: &str, value: Struct) -> Any {
@@ -35,16 +38,22 @@ fn list(values: Vec<Value>) -> Value {
 }
 
 /// Tells both peers of each other by headers (istio `pilot/pkg/xds/filters/filters.go` `SidecarInboundMetadataFilter` and kin).
-pub(super) fn metadata_exchange(context: FilterContext) -> Option<HttpFilter> {
-    if !context.is_istio {
-        return None;
-    }
-    let side = match context.class {
-        ListenerClass::SidecarInbound => ["downstream_discovery", "downstream_propagation"],
-        _ => ["upstream_discovery", "upstream_propagation"],
+pub(super) fn metadata_exchange(context: FilterContext) -> Option<&'static Constant> {
+    static DOWNSTREAM: Constant = Constant::new(|| {
+        build_metadata_exchange(["downstream_discovery", "downstream_propagation"], false)
+    });
+    static UPSTREAM: Constant = Constant::new(|| build_metadata_exchange(UPSTREAM_SIDE, false));
+    static UPSTREAM_IN_MESH: Constant =
+        Constant::new(|| build_metadata_exchange(UPSTREAM_SIDE, true));
+    let filter = match context.class {
+        ListenerClass::SidecarInbound => &DOWNSTREAM,
+        _ if context.has_peer_headers_in_mesh_only => &UPSTREAM_IN_MESH,
+        _ => &UPSTREAM,
     };
-    let is_limited =
-        context.has_peer_headers_in_mesh_only && context.class != ListenerClass::SidecarInbound;
+    context.is_istio.then_some(filter)
+}
+
+fn build_metadata_exchange(side: [&str; 2], is_limited: bool) -> Vec<u8> {
     let limit = is_limited.then(|| {
         let yes = Value {
             kind: Some(Kind::BoolValue(true)),
@@ -61,14 +70,17 @@ pub(super) fn metadata_exchange(context: FilterContext) -> Option<HttpFilter> {
         fields: [(discovery_key, discovery), (propagation_key, propagation)].into(),
     };
     let url = "type.googleapis.com/io.istio.http.peer_metadata.Config";
-    Some(filter("istio.metadata_exchange", typed_struct(url, value)))
+    filter("istio.metadata_exchange", typed_struct(url, value)).encode_to_vec()
 }
 
 /// Puts the protocol that the inspector told into the upstream's ALPN, so that the server's side needs no inspector.
-pub(super) fn alpn(context: FilterContext) -> Option<HttpFilter> {
-    if !context.is_istio || context.class == ListenerClass::SidecarInbound {
-        return None;
-    }
+pub(super) fn alpn(context: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant = Constant::new(build_alpn);
+    let is_wanted = context.is_istio && context.class != ListenerClass::SidecarInbound;
+    is_wanted.then_some(&FILTER)
+}
+
+fn build_alpn() -> Vec<u8> {
     let offer = |protocol: Protocol, names: [&str; 3]| AlpnOverride {
         upstream_protocol: protocol as i32,
         alpn_override: names.map(str::to_owned).to_vec(),
@@ -80,5 +92,5 @@ pub(super) fn alpn(context: FilterContext) -> Option<HttpFilter> {
             offer(Protocol::Http2, ["istio-h2", "istio", "h2"]),
         ],
     };
-    Some(filter("istio.alpn", pack(&config)))
+    filter("istio.alpn", pack(&config)).encode_to_vec()
 }

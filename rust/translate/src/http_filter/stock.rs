@@ -13,43 +13,51 @@ use navarch_envoy::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use navarch_envoy::envoy::extensions::filters::http::router::v3::Router;
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use navarch_model::Protocol;
+use prost::Message;
 
-use super::{FilterContext, ListenerClass, filter};
+use super::{Constant, FilterContext, ListenerClass, filter};
 use crate::name;
 
 /// Istio's limit of names that the catch-all cluster resolves.
 const MAX_DYNAMIC_HOSTS: u32 = 1024;
 
 /// Translates gRPC-Web to gRPC.
-pub(super) fn grpc_web(context: FilterContext) -> Option<HttpFilter> {
-    (context.protocol == Protocol::GrpcWeb)
-        .then(|| filter("envoy.filters.http.grpc_web", pack_default::<GrpcWeb>()))
+pub(super) fn grpc_web(context: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant = Constant::new(|| {
+        filter("envoy.filters.http.grpc_web", pack_default::<GrpcWeb>()).encode_to_vec()
+    });
+    (context.protocol == Protocol::GrpcWeb).then_some(&FILTER)
 }
 
 /// Counts gRPC messages.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn grpc_stats(_: FilterContext) -> Option<HttpFilter> {
-    let config = GrpcStats {
-        emit_filter_state: true,
-        per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
-        ..GrpcStats::default()
-    };
-    Some(filter("envoy.filters.http.grpc_stats", pack(&config)))
+pub(super) fn grpc_stats(_: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant = Constant::new(|| {
+        let config = GrpcStats {
+            emit_filter_state: true,
+            per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(false)),
+            ..GrpcStats::default()
+        };
+        filter("envoy.filters.http.grpc_stats", pack(&config)).encode_to_vec()
+    });
+    Some(&FILTER)
 }
 
 /// Injects the faults that routes tell.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn fault(_: FilterContext) -> Option<HttpFilter> {
-    Some(filter(
-        "envoy.filters.http.fault",
-        pack_default::<HttpFault>(),
-    ))
+pub(super) fn fault(_: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant = Constant::new(|| {
+        filter("envoy.filters.http.fault", pack_default::<HttpFault>()).encode_to_vec()
+    });
+    Some(&FILTER)
 }
 
 /// Answers preflights as routes tell.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn cors(_: FilterContext) -> Option<HttpFilter> {
-    Some(filter("envoy.filters.http.cors", pack_default::<Cors>()))
+pub(super) fn cors(_: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant =
+        Constant::new(|| filter("envoy.filters.http.cors", pack_default::<Cors>()).encode_to_vec());
+    Some(&FILTER)
 }
 
 /// Resolves the host of requests that no service is known for.
@@ -95,10 +103,20 @@ fn forward_proxy(cache: DnsCacheConfig) -> HttpFilter {
 
 /// Forwards; the last.
 #[expect(clippy::unnecessary_wraps, reason = "a row of the table of filters")]
-pub(super) fn router(context: FilterContext) -> Option<HttpFilter> {
+pub(super) fn router(context: FilterContext) -> Option<&'static Constant> {
+    static FILTER: Constant = Constant::new(|| build_router(false));
+    static WITHOUT_HEADERS: Constant = Constant::new(|| build_router(true));
+    Some(if context.has_no_debug_headers {
+        &WITHOUT_HEADERS
+    } else {
+        &FILTER
+    })
+}
+
+fn build_router(suppress_envoy_headers: bool) -> Vec<u8> {
     let config = Router {
-        suppress_envoy_headers: context.has_no_debug_headers,
+        suppress_envoy_headers,
         ..Router::default()
     };
-    Some(filter("envoy.filters.http.router", pack(&config)))
+    filter("envoy.filters.http.router", pack(&config)).encode_to_vec()
 }

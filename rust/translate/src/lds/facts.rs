@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use navarch_envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use navarch_model::{
     ConnectionSettings, InterceptionMode, MeshConfig, ProxyConfig, ProxyKind, Shared, Span,
 };
 use navarch_snapshot::NodeGroup;
+use prost::Message;
 use prost_types::Duration;
 
-use super::access_log::AccessLogFacts;
+use super::access_log::{self, AccessLogFacts};
 use super::hcm_tail::Tails;
 use crate::address::IpMode;
+use crate::memo::Memo;
 use crate::policy::PolicyFacts;
 
 /// What chains of any kind need.
@@ -29,6 +32,7 @@ pub(super) struct NetworkFacts {
     pub(super) proxy_listen_port: u32,
     pub(super) proxy_inbound_listen_port: u32,
     pub(super) protocol_detection_timeout: Span,
+    tcp_access_log: Memo<Vec<u8>>,
 }
 
 /// What connection managers need besides.
@@ -70,7 +74,19 @@ impl NetworkFacts {
             proxy_listen_port: mesh.proxy_listen_port,
             proxy_inbound_listen_port: mesh.proxy_inbound_listen_port,
             protocol_detection_timeout: mesh.protocol_detection_timeout.unwrap_or_default(),
+            tcp_access_log: Memo::default(),
         }
+    }
+
+    /// The logs of a TCP proxy, as its fields are encoded.
+    pub(super) fn tcp_access_log(&self) -> &[u8] {
+        self.tcp_access_log.get_or_make(|| {
+            let logs = TcpProxy {
+                access_log: access_log::build(&self.access_log),
+                ..TcpProxy::default()
+            };
+            logs.encode_to_vec()
+        })
     }
 }
 

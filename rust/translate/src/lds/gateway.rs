@@ -1,4 +1,4 @@
-//! Listeners of routers: the servers of their Gateways.
+//! Listeners of routers as inputs: the servers of their Gateways.
 //!
 //! Source: istio `pilot/pkg/networking/core/gateway.go` `buildGatewayListeners`.
 
@@ -6,26 +6,18 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use navarch_envoy::envoy::config::core::v3::TrafficDirection;
-use navarch_envoy::envoy::config::listener::v3::{FilterChain, Listener};
 use navarch_model::{
-    ConfigKey, Diagnostic, Hostname, Kind, L4MatchAttributes, Protocol, Server, ServerTlsMode,
-    Severity, Shared, VirtualService, hash128,
+    Hostname, L4MatchAttributes, Protocol, Server, ServerTlsMode, Shared, VirtualService, hash128,
 };
 use navarch_snapshot::{GatewayServer, MeshSnapshot, ProxyScope, ServerPort};
 
-use super::access_log;
 use super::connection_settings;
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
-use super::filter_chain::{ChainMatch, MUTUAL_TLS_ANY};
-use super::hcm::{self, HcmInputs, Routes};
-use super::listener_filter::{proxy_protocol, tls_inspector};
-use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
-use super::outbound_build::{HANDSHAKE_TIMEOUT, additional_addresses, exact_balance};
+use super::filter_chain::{ChainMatch, MUTUAL_TLS_ANY, sni_conflict_key};
+use super::network_filter::{TcpPolicy, TcpRoute, TcpTarget};
 use super::tcp_routing::route_to;
 use super::tls::{MutualTlsFacts, ServerTlsFacts};
-use crate::address::build_address;
-use crate::http_filter::ListenerClass;
+use crate::memo::Memo;
 use crate::name;
 use crate::policy::PolicyFacts;
 use crate::provider::find_cluster;
@@ -34,39 +26,47 @@ use crate::rds::Precedence;
 /// One listener of a router.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GatewayInputs {
-    network: Shared<NetworkFacts>,
-    policies: Shared<PolicyFacts>,
+    pub(super) network: Shared<NetworkFacts>,
+    pub(super) policies: Shared<PolicyFacts>,
     /// Only where a chain has a connection manager.
-    http: Option<Shared<HttpFacts>>,
+    pub(super) http: Option<Shared<HttpFacts>>,
     /// The first is the address; the others are additional ones.
-    binds: Vec<Arc<str>>,
-    port: u32,
-    chains: Vec<GatewayChain>,
-    /// Gateways with a server whose chain an older one has already.
-    rejected: Vec<Arc<str>>,
-    has_proxy_protocol: bool,
-    buffer_limit_bytes: Option<u32>,
+    pub(super) binds: Vec<Arc<str>>,
+    pub(super) port: u32,
+    pub(super) chains: Vec<GatewayChain>,
+    /// Gateways with servers whose chains older ones have already.
+    pub(super) rejected: Vec<Arc<str>>,
+    pub(super) has_proxy_protocol: bool,
+    pub(super) buffer_limit_bytes: Option<u32>,
 }
 
 impl GatewayInputs {
     /// The names of the route configurations that its chains ask for.
     pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
-        self.chains.iter().filter_map(|chain| match &chain.content {
-            Content::Http { route_name, .. } => Some(&**route_name),
+        let names = self.chains.iter().filter_map(GatewayChain::route_name);
+        names.map(|name| &**name)
+    }
+}
+
+impl GatewayChain {
+    /// The route configuration that it asks for.
+    pub(super) fn route_name(&self) -> Option<&Arc<str>> {
+        match &self.content {
+            Content::Http { route_name, .. } => Some(route_name),
             Content::Tcp { .. } | Content::Refusal { .. } => None,
-        })
+        }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct GatewayChain {
-    conditions: ChainMatch,
-    tls: Option<Shared<ServerTlsFacts>>,
-    content: Content,
+pub(super) struct GatewayChain {
+    pub(super) conditions: ChainMatch,
+    pub(super) tls: Option<Shared<ServerTlsFacts>>,
+    pub(super) content: Content,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Content {
+pub(super) enum Content {
     Http {
         route_name: Arc<str>,
         protocol: Protocol,
@@ -92,13 +92,20 @@ struct Draft {
 }
 
 impl Draft {
+    /// Whether a chain of that conflict key is the first; else the server's Gateway is noted.
+    fn claim(&mut self, gateway: &Arc<str>, key: u128) -> bool {
+        let is_first = self.keys.insert(key);
+        if !is_first && self.rejected.last() != Some(gateway) {
+            self.rejected.push(gateway.clone());
+        }
+        is_first
+    }
+
     /// Add a server's chains, but those that Envoy can't tell from one that is there.
     fn add(&mut self, gateway: &Arc<str>, chains: impl IntoIterator<Item = GatewayChain>) {
         for chain in chains {
-            if self.keys.insert(hash128(&chain.conditions.conflict_key())) {
+            if self.claim(gateway, chain.conditions.conflict_key()) {
                 self.chains.push(chain);
-            } else {
-                self.rejected.push(gateway.clone());
             }
         }
     }
@@ -112,6 +119,8 @@ struct Router<'a> {
     secret_service: Option<(String, String)>,
     /// VirtualServices by the Gateway (`namespace/name`) that they are bound to, in order of precedence.
     by_gateway: LazyCell<ByGateway<'a>, Box<dyn FnOnce() -> ByGateway<'a> + 'a>>,
+    /// TLS of servers, by the hash of its settings.
+    tls: BTreeMap<u128, Shared<ServerTlsFacts>>,
     /// SNI hosts of passthrough chains, by port and bind.
     sni_hosts: BTreeMap<u32, BTreeSet<(String, String)>>,
 }
@@ -129,6 +138,7 @@ pub(super) fn inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<GatewayInpu
         scope,
         secret_service: secret_service(mesh),
         by_gateway: LazyCell::new(Box::new(|| by_gateway(scope))),
+        tls: BTreeMap::new(),
         sni_hosts: BTreeMap::new(),
     };
     let mut drafts: BTreeMap<(Vec<Arc<str>>, u32), Draft> = BTreeMap::new();
@@ -223,50 +233,78 @@ impl<'a> Router<'a> {
             return;
         }
         for server in servers {
-            draft.add(&server.gateway, self.server_chains(server));
+            self.add_server(server, draft);
         }
     }
 
-    fn server_chains(&mut self, entry: &GatewayServer) -> Vec<GatewayChain> {
+    fn add_server(&mut self, entry: &GatewayServer, draft: &mut Draft) {
         let server = &entry.server;
+        let gateway = &entry.gateway;
         let mode = server.tls.as_ref().map(|tls| tls.mode);
+        // Mutual TLS of the mesh needs a workload certificate.
+        let is_refused =
+            mode == Some(ServerTlsMode::IstioMutual) && !self.scope.group.has_workload_certificate;
         match mode {
-            Some(ServerTlsMode::AutoPassthrough) => self.sni_routed_chains(server),
-            Some(ServerTlsMode::Passthrough) => self.passthrough_chains(entry),
-            // Mutual TLS of the mesh needs a workload certificate.
-            Some(ServerTlsMode::IstioMutual) if !self.scope.group.has_workload_certificate => {
-                vec![GatewayChain {
-                    conditions: sni(sni_hosts(server)),
-                    tls: None,
-                    content: Content::Refusal {
-                        gateway: entry.gateway.clone(),
-                    },
-                }]
+            Some(ServerTlsMode::AutoPassthrough) => {
+                draft.add(gateway, self.sni_routed_chains(server));
             }
-            _ if entry.is_http() => vec![GatewayChain {
-                conditions: sni(sni_hosts(server)),
-                tls: self.tls(entry),
-                content: Content::Http {
+            Some(ServerTlsMode::Passthrough) => draft.add(gateway, self.passthrough_chains(entry)),
+            _ if is_refused || entry.is_http() => {
+                let hosts = sni_hosts(server);
+                // Most of what is refused here are servers of the same hosts, of which there may be thousands.
+                if draft.claim(gateway, sni_conflict_key(hosts.clone())) {
+                    draft.chains.push(self.host_chain(entry, hosts, is_refused));
+                }
+            }
+            _ => draft.add(gateway, self.tcp_chain(entry)),
+        }
+    }
+
+    /// The chain of connections to a server's hosts.
+    fn host_chain(
+        &mut self,
+        entry: &GatewayServer,
+        hosts: Vec<&str>,
+        is_refused: bool,
+    ) -> GatewayChain {
+        let server = &entry.server;
+        GatewayChain {
+            conditions: sni(owned(hosts)),
+            tls: if is_refused { None } else { self.tls(entry) },
+            content: if is_refused {
+                Content::Refusal {
+                    gateway: entry.gateway.clone(),
+                }
+            } else {
+                Content::Http {
                     route_name: entry.route_name.clone(),
                     protocol: Protocol::parse(&server.port.protocol),
                     stat_prefix: server.name.clone(),
-                },
-            }],
-            _ => self.tcp_chain(entry).into_iter().collect(),
+                }
+            },
         }
     }
 
-    fn tls(&self, entry: &GatewayServer) -> Option<Shared<ServerTlsFacts>> {
-        let settings = entry.server.tls.clone()?;
+    /// The TLS of a server; equal ones are one, which is encoded once.
+    fn tls(&mut self, entry: &GatewayServer) -> Option<Shared<ServerTlsFacts>> {
+        let settings = entry.server.tls.as_ref()?;
+        let is_tcp = !entry.is_http();
         let scope = self.scope;
-        Some(Shared::new(ServerTlsFacts {
-            settings,
-            defaults: scope.mesh_config.tls_defaults.clone(),
-            workload: MutualTlsFacts::new(&scope.mesh_config, &scope.group),
-            is_tcp: !entry.is_http(),
-            has_agent: scope.group.has_agent(),
-            secret_service: self.secret_service.clone(),
-        }))
+        let facts = self
+            .tls
+            .entry(hash128(&(settings, is_tcp)))
+            .or_insert_with(|| {
+                Shared::new(ServerTlsFacts {
+                    settings: settings.clone(),
+                    defaults: scope.mesh_config.tls_defaults.clone(),
+                    workload: MutualTlsFacts::new(&scope.mesh_config, &scope.group),
+                    is_tcp,
+                    has_agent: scope.group.has_agent(),
+                    secret_service: self.secret_service.clone(),
+                    socket: Memo::default(),
+                })
+            });
+        Some(facts.clone())
     }
 
     fn rules(&self, gateway: &str) -> impl Iterator<Item = &'a VirtualService> + use<'a> {
@@ -275,7 +313,7 @@ impl<'a> Router<'a> {
     }
 
     /// The first TCP rule of a VirtualService that shares a host with the server.
-    fn tcp_chain(&self, entry: &GatewayServer) -> Option<GatewayChain> {
+    fn tcp_chain(&mut self, entry: &GatewayServer) -> Option<GatewayChain> {
         let server = &entry.server;
         let mode = server.tls.as_ref().map(|tls| tls.mode);
         let (rule, route) = self
@@ -295,7 +333,7 @@ impl<'a> Router<'a> {
             Vec::new()
         };
         Some(GatewayChain {
-            conditions: sni(names),
+            conditions: sni(owned(names)),
             tls: self.tls(entry),
             content: Content::Tcp {
                 route: route_to(self.scope, &route.route, port, rule),
@@ -342,10 +380,7 @@ impl<'a> Router<'a> {
 
     /// A chain for each service port and subset, told by the SNI that Istio's clients send.
     fn sni_routed_chains(&self, server: &Server) -> Vec<GatewayChain> {
-        let hosts: Vec<Hostname> = sni_hosts(server)
-            .iter()
-            .map(|host| host.as_str().into())
-            .collect();
+        let hosts: Vec<Hostname> = sni_hosts(server).into_iter().map(Hostname::from).collect();
         let mut chains = Vec::new();
         let services = self.scope.services.iter().filter(|service| {
             !service.is_mesh_external
@@ -402,13 +437,17 @@ fn sni(sni_hosts: Vec<String>) -> ChainMatch {
     }
 }
 
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
 /// The hosts of a server without namespaces, each once.
-fn sni_hosts(server: &Server) -> Vec<String> {
-    let mut hosts: Vec<String> = Vec::new();
+fn sni_hosts(server: &Server) -> Vec<&str> {
+    let mut hosts: Vec<&str> = Vec::with_capacity(server.hosts.len());
     for host in &server.hosts {
         let host = host.split_once('/').map_or(host.as_str(), |(_, host)| host);
-        if !hosts.iter().any(|known| known == host) {
-            hosts.push(host.to_owned());
+        if !hosts.contains(&host) {
+            hosts.push(host);
         }
     }
     hosts
@@ -434,124 +473,4 @@ fn has_common_host(server_hosts: &[String], rule: &VirtualService) -> bool {
 fn is_match(port: u32, gateways: &[String], entry: &GatewayServer) -> bool {
     (port == 0 || port == entry.server.port.number)
         && (gateways.is_empty() || gateways.iter().any(|gateway| **gateway == *entry.gateway))
-}
-
-/// The listener, and servers that can't be served.
-pub(super) fn build(inputs: &GatewayInputs) -> (Listener, Vec<Diagnostic>) {
-    let refused = inputs
-        .chains
-        .iter()
-        .filter_map(|chain| match &chain.content {
-            Content::Refusal { gateway } => Some(refusal(gateway, inputs.port)),
-            Content::Http { .. } | Content::Tcp { .. } => None,
-        });
-    let rejected = inputs.rejected.iter();
-    let conflicts = rejected.map(|gateway| conflict(gateway, inputs.port));
-    let unanswered = inputs.policies.diagnostics();
-    let told = refused.chain(conflicts).chain(unanswered).collect();
-    (message(inputs), told)
-}
-
-fn conflict(gateway: &str, port: u32) -> Diagnostic {
-    let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
-    Diagnostic {
-        key: ConfigKey::new(Kind::Gateway, namespace, name),
-        code: "gateway-conflict",
-        severity: Severity::Error,
-        field_path: "spec.servers".to_owned(),
-        message: format!(
-            "a server on port {port} has the hosts and TLS of another that came first; give it other hosts or another port"
-        ),
-    }
-}
-
-fn refusal(gateway: &str, port: u32) -> Diagnostic {
-    let (namespace, name) = gateway.split_once('/').unwrap_or(("", gateway));
-    Diagnostic {
-        key: ConfigKey::new(Kind::Gateway, namespace, name),
-        code: "istio-mutual-without-certificate",
-        severity: Severity::Error,
-        field_path: "spec.servers".to_owned(),
-        message: format!(
-            "a server on port {port} wants ISTIO_MUTUAL, but the router has no workload certificate, so that nobody is \
-             let in; give its Envoy a secret source for `default` and `ROOTCA` and set WORKLOAD_CERTIFICATE in \
-             node.metadata, or use another TLS mode"
-        ),
-    }
-}
-
-fn message(inputs: &GatewayInputs) -> Listener {
-    let bind = inputs.binds.first().map_or("", |bind| &**bind);
-    let name = format!("{bind}_{}", inputs.port);
-    let mut listener_filters = Vec::new();
-    if inputs.has_proxy_protocol {
-        listener_filters.push(proxy_protocol());
-    }
-    let needs_tls = |c: &GatewayChain| c.tls.is_some() || !c.conditions.sni_hosts.is_empty();
-    if inputs.chains.iter().any(needs_tls) {
-        listener_filters.push(tls_inspector());
-    }
-    Listener {
-        address: Some(build_address(bind, inputs.port)),
-        additional_addresses: additional_addresses(&inputs.binds, inputs.port),
-        filter_chains: inputs
-            .chains
-            .iter()
-            .map(|chain| chain_message(inputs, chain, &name))
-            .collect(),
-        listener_filters,
-        traffic_direction: TrafficDirection::Outbound as i32,
-        max_connections_to_accept_per_socket_event: Some(1),
-        connection_balance_config: exact_balance(inputs.network.has_outbound_exact_balance),
-        access_log: access_log::build_listener(&inputs.network.access_log),
-        per_connection_buffer_limit_bytes: inputs.buffer_limit_bytes,
-        name,
-        ..Listener::default()
-    }
-}
-
-fn chain_message(inputs: &GatewayInputs, chain: &GatewayChain, listener: &str) -> FilterChain {
-    let filters = match &chain.content {
-        Content::Refusal { .. } => vec![network_filter::black_hole()],
-        Content::Tcp {
-            route,
-            has_metadata_exchange,
-        } => {
-            let exchange = has_metadata_exchange
-                .then(|| network_filter::metadata_exchange(&inputs.network))
-                .flatten();
-            exchange
-                .into_iter()
-                .chain(inputs.policies.tcp())
-                .chain(route.build(&inputs.network))
-                .collect()
-        }
-        Content::Http {
-            route_name,
-            protocol,
-            stat_prefix,
-        } => {
-            let manager = HcmInputs {
-                class: ListenerClass::Gateway,
-                stat_prefix: if stat_prefix.is_empty() {
-                    name::delimited_stat_name(&format!("outbound_{listener}"))
-                } else {
-                    stat_prefix.clone()
-                },
-                routes: Routes::Named(route_name.to_string()),
-                protocol: *protocol,
-                is_explicit_proxy: false,
-                dynamic_host: None,
-            };
-            let build = |http: &Shared<HttpFacts>| hcm::build(&inputs.network, http, manager);
-            inputs.http.as_ref().map(build).into_iter().collect()
-        }
-    };
-    FilterChain {
-        filter_chain_match: chain.conditions.build(),
-        transport_socket: chain.tls.as_ref().map(|tls| tls.build()),
-        transport_socket_connect_timeout: Some(HANDSHAKE_TIMEOUT),
-        filters,
-        ..FilterChain::default()
-    }
 }

@@ -3,7 +3,7 @@
 //! Sources: istio `pilot/pkg/networking/core/listener_builder.go` `buildHTTPConnectionManager`, `listener_inbound.go`,
 //! `gateway.go`, `pilot/pkg/networking/util/proxy_headers.go`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use navarch_envoy::any::{pack, pack_default};
 use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
@@ -12,49 +12,47 @@ use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
 use navarch_envoy::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
 };
-use navarch_envoy::envoy::config::listener::v3::Filter;
-use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
-    ServerHeaderTransformation, SetCurrentClientCertDetails, UpgradeConfig,
+    ForwardClientCertDetails, PathWithEscapedSlashesAction, ServerHeaderTransformation,
+    SetCurrentClientCertDetails, UpgradeConfig,
 };
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::{
-    HttpConnectionManager, Rds, RequestIdExtension,
+    HttpConnectionManager, RequestIdExtension,
 };
 use navarch_envoy::envoy::extensions::http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig;
 use navarch_envoy::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use navarch_envoy::field::envoy::extensions::filters::network::http_connection_manager::v3::{
+    http_connection_manager as field, rds,
+};
+use navarch_envoy::wire::Writer;
 use navarch_model::{Protocol, ProxyHeaders};
-use prost::encoding::string;
-use prost::{Message, Name};
-use prost_types::{Any, Duration};
+use prost::Message;
+use prost_types::Duration;
 
 use super::facts::{HttpFacts, NetworkFacts, duration};
 use super::hcm_tail::TailKey;
-use super::network_filter::network_filter;
+use super::network_filter::write_filter;
 use super::{access_log, connection_settings, tracing};
 use crate::address::IpMode;
 use crate::config_source;
-use crate::http_filter::{FilterContext, ListenerClass, http_filters};
+use crate::http_filter::{FilterContext, ListenerClass, write_http_filters};
 
 /// The `server` header that Istio sets where it answers for a workload or gateway.
 const SERVER_NAME: &str = "istio-envoy";
 
-/// The field number of `stat_prefix`; that of the routes is 3 or 4, and none but these two is set below 5.
-const STAT_PREFIX: u32 = 2;
-
 /// Where a connection manager has its routes from.
-pub(super) enum Routes {
+pub(super) enum Routes<'a> {
     /// A route configuration of that name.
-    Named(String),
-    /// Its own.
-    Inline(Box<RouteConfiguration>),
+    Named(&'a str),
+    /// Its own, encoded.
+    Inline(&'a [u8]),
 }
 
 /// What makes one connection manager differ from another.
-pub(super) struct HcmInputs {
+pub(super) struct HcmInputs<'a> {
     pub(super) class: ListenerClass,
-    pub(super) stat_prefix: String,
-    pub(super) routes: Routes,
+    pub(super) stat_prefix: &'a str,
+    pub(super) routes: Routes<'a>,
     pub(super) protocol: Protocol,
     /// Clients send absolute URLs, as to a proxy.
     pub(super) is_explicit_proxy: bool,
@@ -62,52 +60,62 @@ pub(super) struct HcmInputs {
     pub(super) dynamic_host: Option<Arc<str>>,
 }
 
-/// The network filter; `network` and `http` are facts of the same group.
+/// Write the network filter into a filter chain; `network` and `http` are facts of the same group.
 ///
 /// Name and routes come first among the fields that are set, and all others are the same for many listeners.
-pub(super) fn build(network: &NetworkFacts, http: &HttpFacts, inputs: HcmInputs) -> Filter {
+pub(super) fn write(
+    network: &NetworkFacts,
+    http: &HttpFacts,
+    inputs: &HcmInputs<'_>,
+    out: &mut Writer,
+) {
+    static ADS: LazyLock<Vec<u8>> = LazyLock::new(|| config_source::ads().encode_to_vec());
     let key = TailKey {
         class: inputs.class,
-        protocol: inputs.protocol,
+        is_http2: inputs.protocol.is_http2(),
+        is_grpc_web: inputs.protocol == Protocol::GrpcWeb,
         is_explicit_proxy: inputs.is_explicit_proxy,
         dynamic_host: inputs.dynamic_host.clone(),
     };
     let tail = http
         .tails
-        .resolve(key, || build_tail(network, http, &inputs).encode_to_vec());
-    let routes = match inputs.routes {
-        Routes::Named(route_config_name) => RouteSpecifier::Rds(Rds {
-            config_source: Some(config_source::ads()),
-            route_config_name,
-        }),
-        Routes::Inline(routes) => RouteSpecifier::RouteConfig(*routes),
-    };
-    let name = &inputs.stat_prefix;
-    let len = string::encoded_len(STAT_PREFIX, name) + routes.encoded_len() + tail.len();
-    let mut value = Vec::with_capacity(len);
-    string::encode(STAT_PREFIX, name, &mut value);
-    routes.encode(&mut value);
-    value.extend_from_slice(&tail);
-    let config = Any {
-        type_url: HttpConnectionManager::type_url(),
-        value,
-    };
-    network_filter("envoy.filters.network.http_connection_manager", config)
+        .resolve(key, || encode_tail(network, http, inputs));
+    let name = "envoy.filters.network.http_connection_manager";
+    write_filter::<HttpConnectionManager>(name, out, |out| {
+        out.text(field::STAT_PREFIX, &[inputs.stat_prefix]);
+        match inputs.routes {
+            Routes::Named(name) => out.message(field::RDS, |out| {
+                out.encoded(rds::CONFIG_SOURCE, &ADS);
+                out.text(rds::ROUTE_CONFIG_NAME, &[name]);
+            }),
+            Routes::Inline(routes) => out.encoded(field::ROUTE_CONFIG, routes),
+        }
+        out.append(&tail);
+    });
 }
 
-/// Everything but the name and the routes.
-fn build_tail(
-    network: &NetworkFacts,
-    http: &HttpFacts,
-    inputs: &HcmInputs,
-) -> HttpConnectionManager {
+/// Everything but the name and the routes: first the filters, whose number is the next.
+fn encode_tail(network: &NetworkFacts, http: &HttpFacts, inputs: &HcmInputs<'_>) -> Writer {
     let unset = ProxyHeaders::default();
     let headers = http.proxy_config.proxy_headers.as_ref().unwrap_or(&unset);
     let context = context(network, http, headers, inputs);
+    let mut out = Writer::with_capacity(2048);
+    let host = inputs.dynamic_host.as_deref();
+    write_http_filters(context, &http.policies, host, &mut out);
+    out.append_message(&build_settings(network, http, headers, inputs));
+    out
+}
+
+/// Everything but name, routes and filters.
+fn build_settings(
+    network: &NetworkFacts,
+    http: &HttpFacts,
+    headers: &ProxyHeaders,
+    inputs: &HcmInputs<'_>,
+) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
         tracing: tracing::build(http),
-        http_filters: http_filters(context, &http.policies, inputs.dynamic_host.as_deref()),
         append_x_forwarded_port: is_enabled(headers.x_forwarded_port.as_ref()),
         generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
         proxy_100_continue: true,
@@ -149,7 +157,7 @@ fn context(
     network: &NetworkFacts,
     http: &HttpFacts,
     headers: &ProxyHeaders,
-    inputs: &HcmInputs,
+    inputs: &HcmInputs<'_>,
 ) -> FilterContext {
     FilterContext {
         class: inputs.class,
@@ -186,7 +194,7 @@ fn request_id() -> RequestIdExtension {
 fn http1_options(
     http: &HttpFacts,
     headers: &ProxyHeaders,
-    inputs: &HcmInputs,
+    inputs: &HcmInputs<'_>,
 ) -> Option<Http1ProtocolOptions> {
     let keeps_case = headers.preserve_http1_header_case == Some(true);
     let is_needed = inputs.class == ListenerClass::Gateway

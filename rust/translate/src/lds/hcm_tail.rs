@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use navarch_model::Protocol;
+use navarch_envoy::wire::Writer;
 
 use crate::http_filter::ListenerClass;
 
@@ -12,7 +12,8 @@ use crate::http_filter::ListenerClass;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TailKey {
     pub(super) class: ListenerClass,
-    pub(super) protocol: Protocol,
+    pub(super) is_http2: bool,
+    pub(super) is_grpc_web: bool,
     pub(super) is_explicit_proxy: bool,
     pub(super) dynamic_host: Option<Arc<str>>,
 }
@@ -23,12 +24,12 @@ pub(super) struct Tails(Mutex<Vec<(TailKey, Arc<[u8]>)>>);
 
 impl Tails {
     /// The common part of a key, made when it is asked for first.
-    pub(super) fn resolve(&self, key: TailKey, make: impl FnOnce() -> Vec<u8>) -> Arc<[u8]> {
+    pub(super) fn resolve(&self, key: TailKey, make: impl FnOnce() -> Writer) -> Arc<[u8]> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, tail)) = known.iter().find(|(other, _)| *other == key) {
             return Arc::clone(tail);
         }
-        let tail: Arc<[u8]> = make().into();
+        let tail: Arc<[u8]> = make().as_slice().into();
         known.push((key, Arc::clone(&tail)));
         tail
     }

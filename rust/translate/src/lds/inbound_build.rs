@@ -2,65 +2,111 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/listener_inbound.go` `buildInboundListeners`.
 
+use std::cell::OnceCell;
+
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
-use navarch_envoy::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener};
+use navarch_envoy::envoy::config::listener::v3::Listener;
+use navarch_envoy::field::envoy::config::listener::v3::listener as field;
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::{
     ConfigKey, Diagnostic, InterceptionMode, Kind, ListenerProtocol, MutualTlsMode, Protocol,
     Severity,
 };
+use prost::Message;
 
+use super::access_log;
 use super::facts::duration;
-use super::filter_chain::config_metadata;
+use super::filter_chain::{ChainMatch, ChainParts, write_chain};
 use super::hcm::{self, HcmInputs, Routes};
 use super::inbound::{InboundInputs, InboundPort};
 use super::inbound_chain::{self, InboundChain};
-use super::network_filter::{self, TcpPolicy, TcpRoute, TcpTarget};
+use super::listener_filter::write_inbound_filters;
+use super::network_filter::{
+    TcpPolicy, TcpRoute, TcpTarget, write_black_hole, write_metadata_exchange,
+};
 use super::outbound_build::{additional_addresses, diagnostic, exact_balance};
-use super::{access_log, listener_filter};
 use crate::address::build_address;
+use crate::encoded::{Encoded, References};
 use crate::http_filter::ListenerClass;
 use crate::name;
 use crate::rds::{InboundRouteInputs, inbound_route_configuration};
+
+/// The listener that iptables redirects to, and its chains of ports that nobody declares.
+const VIRTUAL_INBOUND: &str = "virtualInbound";
 
 /// One port, or everything else, on its way to chains.
 struct Served<'a> {
     inputs: &'a InboundInputs,
     /// `None` for the chains of ports that nobody declares.
     port: Option<&'a InboundPort>,
+    /// Of its chains.
+    name: String,
     /// 0 matches every port.
     target_port: u32,
     mode: MutualTlsMode,
-    /// What policies put before a TCP proxy.
-    policy_filters: &'a [Filter],
+    /// The routes of its connection managers, encoded.
+    routes: OnceCell<Vec<u8>>,
+}
+
+/// One filter chain.
+struct Chain<'a> {
+    name: &'a str,
+    conditions: ChainMatch,
+    /// `None` drops what comes.
+    content: Option<(&'a Served<'a>, &'static InboundChain)>,
 }
 
 /// The listener, and ports that can't be served.
-pub(super) fn build(inputs: &InboundInputs) -> (Listener, Vec<Diagnostic>) {
+pub(super) fn build(inputs: &InboundInputs) -> (Encoded<Listener>, Vec<Diagnostic>) {
     let network = &inputs.network;
-    let (chains, diagnostics) = chains(inputs);
-    let bound = inputs
+    let policies = &inputs.http.policies;
+    let mut diagnostics = policies.diagnostics();
+    let served = served(inputs);
+    let chains = chains(inputs, &served, &mut diagnostics);
+    let is_bound = inputs.passthrough.is_none();
+    let is_transparent = !is_bound && network.interception == InterceptionMode::Tproxy;
+    let rest = build_rest(inputs, is_transparent);
+    let template = Template::of(&rest, field::ONEOFS);
+    let mut out = Writer::with_capacity(template.len() + 3072 * chains.len());
+    let mut listener = template.fill(&mut out);
+    let mut policy_filters = Writer::default();
+    policies.write_tcp(&mut policy_filters);
+    let place = listener.at(field::FILTER_CHAINS);
+    for chain in &chains {
+        chain.write(inputs, policy_filters.as_slice(), place);
+    }
+    let conditions = chains.iter().map(|chain| &chain.conditions);
+    let place = listener.at(field::LISTENER_FILTERS);
+    write_inbound_filters(conditions, is_bound, is_transparent, place);
+    listener.finish();
+    for (port, served) in inputs
         .ports
-        .first()
-        .filter(|_| inputs.passthrough.is_none());
-    let is_transparent = bound.is_none() && network.interception == InterceptionMode::Tproxy;
+        .iter()
+        .zip(&served[served.len() - inputs.ports.len()..])
+    {
+        let rejected = port.rejected.iter();
+        diagnostics.extend(rejected.map(|rejection| diagnostic(rejection, &served.name)));
+    }
+    let listener = Encoded::new(rest.name.into(), out, References::Nothing);
+    (listener, diagnostics)
+}
+
+/// All but chains and listener filters.
+fn build_rest(inputs: &InboundInputs, is_transparent: bool) -> Listener {
+    let network = &inputs.network;
     let mut listener = Listener {
-        name: "virtualInbound".to_owned(),
+        name: VIRTUAL_INBOUND.to_owned(),
         traffic_direction: TrafficDirection::Inbound as i32,
         continue_on_listener_filters_timeout: true,
         max_connections_to_accept_per_socket_event: Some(1),
         connection_balance_config: exact_balance(network.has_inbound_exact_balance),
         transparent: is_transparent.then_some(true),
         access_log: access_log::build_listener(&network.access_log),
-        listener_filters: listener_filter::inbound_filters(
-            &chains,
-            bound.is_some(),
-            is_transparent,
-        ),
         listener_filters_timeout: Some(duration(network.protocol_detection_timeout)),
-        filter_chains: chains,
         ..Listener::default()
     };
-    if let Some(port) = bound {
+    let bound = inputs.ports.first();
+    if let Some(port) = bound.filter(|_| inputs.passthrough.is_none()) {
         let bind = port.binds.first().map_or("", |bind| &**bind);
         listener.name = chain_name(port);
         listener.address = Some(build_address(bind, port.target_port));
@@ -69,49 +115,57 @@ pub(super) fn build(inputs: &InboundInputs) -> (Listener, Vec<Diagnostic>) {
         let wildcard = network.ip_mode.wildcards()[0];
         listener.address = Some(build_address(wildcard, network.proxy_inbound_listen_port));
     }
-    (listener, diagnostics)
+    listener
 }
 
 /// First what no service declares, then each port.
-fn chains(inputs: &InboundInputs) -> (Vec<FilterChain>, Vec<Diagnostic>) {
-    let policies = &inputs.http.policies;
-    let mut diagnostics = policies.diagnostics();
-    let policy_filters = policies.tcp();
-    let mut chains = Vec::new();
-    let mut undeclared = Vec::new();
+fn served<'a>(inputs: &'a InboundInputs) -> Vec<Served<'a>> {
+    let served = |target_port, mode, port: Option<&'a InboundPort>| Served {
+        inputs,
+        port,
+        name: port.map_or_else(|| VIRTUAL_INBOUND.to_owned(), chain_name),
+        target_port,
+        mode,
+        routes: OnceCell::new(),
+    };
+    let mut all = Vec::new();
     if let Some(modes) = &inputs.passthrough {
+        all.push(served(0, modes.mode, None));
+        all.extend(
+            modes
+                .ports
+                .iter()
+                .map(|(port, mode)| served(*port, *mode, None)),
+        );
+    }
+    let ports = inputs.ports.iter();
+    all.extend(ports.map(|port| served(port.target_port, port.mode, Some(port))));
+    all
+}
+
+fn chains<'a>(
+    inputs: &InboundInputs,
+    served: &'a [Served<'a>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Chain<'a>> {
+    let mut chains = Vec::new();
+    if inputs.passthrough.is_some() {
         let own_port = inputs.network.proxy_inbound_listen_port;
-        chains.push(black_hole_chain(
-            inputs,
-            "virtualInbound-blackhole",
-            own_port,
-        ));
-        undeclared.push((0, modes.mode));
-        undeclared.extend(modes.ports.iter().map(|(port, mode)| (*port, *mode)));
+        chains.push(black_hole("virtualInbound-blackhole", own_port));
     }
-    let undeclared = undeclared
-        .into_iter()
-        .map(|(port, mode)| (port, mode, None));
-    let declared = inputs
-        .ports
-        .iter()
-        .map(|port| (port.target_port, port.mode, Some(port)));
-    for (target_port, mode, port) in undeclared.chain(declared) {
-        let served = Served {
-            inputs,
-            port,
-            target_port,
-            mode,
-            policy_filters: &policy_filters,
-        };
-        chains.extend(served.chains(&mut diagnostics));
+    for served in served {
+        let n_before = chains.len();
+        chains.extend(served.chains());
+        if chains.len() > n_before {
+            continue;
+        }
+        diagnostics.extend(served.unservable());
+        // Without a chain of its own the port would fall to those of undeclared ports, which may take plaintext.
+        if served.target_port > 0 {
+            chains.push(black_hole(&served.name, served.target_port));
+        }
     }
-    for port in &inputs.ports {
-        let name = chain_name(port);
-        let rejected = port.rejected.iter();
-        diagnostics.extend(rejected.map(|rejection| diagnostic(rejection, &name)));
-    }
-    (chains, diagnostics)
+    chains
 }
 
 /// The name of the chains of a declared port.
@@ -121,82 +175,68 @@ fn chain_name(port: &InboundPort) -> String {
 }
 
 /// Drops what comes to a port.
-fn black_hole_chain(inputs: &InboundInputs, name: &str, port: u32) -> FilterChain {
-    let mut filters: Vec<Filter> = network_filter::metadata_exchange(&inputs.network)
-        .into_iter()
-        .collect();
-    filters.push(network_filter::black_hole());
-    FilterChain {
-        name: name.to_owned(),
-        filter_chain_match: Some(FilterChainMatch {
-            destination_port: Some(port),
-            ..FilterChainMatch::default()
-        }),
-        filters,
-        ..FilterChain::default()
+fn black_hole(name: &str, port: u32) -> Chain<'_> {
+    Chain {
+        name,
+        conditions: ChainMatch {
+            destination_port: port,
+            ..ChainMatch::default()
+        },
+        content: None,
     }
 }
 
-impl Served<'_> {
+impl Chain<'_> {
+    fn write(&self, inputs: &InboundInputs, policy_filters: &[u8], out: &mut Writer) {
+        let origin = self
+            .content
+            .and_then(|(served, _)| served.port?.sidecar.as_ref());
+        let is_terminating = self.content.is_some_and(|(_, kind)| kind.is_terminating);
+        let is_http = self.content.is_some_and(|(_, kind)| kind.is_http);
+        let parts = ChainParts {
+            name: self.name,
+            conditions: Some(&self.conditions),
+            origin: origin.map(|(namespace, name)| ("sidecar", namespace.as_str(), name.as_str())),
+            transport_socket: is_terminating.then(|| inputs.tls.socket(is_http)),
+            handshake_timeout: None,
+        };
+        write_chain(field::FILTER_CHAINS, parts, out, |out| {
+            write_metadata_exchange(&inputs.network, out);
+            match self.content {
+                None => write_black_hole(out),
+                Some((served, kind)) if kind.is_http => served.write_connection_manager(out),
+                Some((served, _)) => {
+                    out.append(policy_filters);
+                    served.tcp_route().write(&inputs.network, out);
+                }
+            }
+        });
+    }
+}
+
+impl<'a> Served<'a> {
     fn protocol(&self) -> Protocol {
         self.port
             .map_or(Protocol::Unsupported, |port| port.port.protocol)
     }
 
-    fn chains(&self, diagnostics: &mut Vec<Diagnostic>) -> Vec<FilterChain> {
+    fn chains(&'a self) -> impl Iterator<Item = Chain<'a>> {
         let has_certificate = self.inputs.network.has_workload_certificate;
         let kind = self.protocol().listener_protocol();
-        let chains: Vec<FilterChain> = inbound_chain::chains(self.mode, kind, has_certificate)
-            .map(|chain| self.build(chain))
-            .collect();
-        if !chains.is_empty() {
-            return chains;
-        }
-        diagnostics.extend(self.unservable());
-        if self.target_port == 0 {
-            return chains;
-        }
-        // Without a chain of its own the port would fall to those of undeclared ports, which may take plaintext.
-        let name = self
-            .port
-            .map_or_else(|| "virtualInbound".to_owned(), chain_name);
-        vec![black_hole_chain(self.inputs, &name, self.target_port)]
-    }
-
-    fn build(&self, chain: &InboundChain) -> FilterChain {
-        let mut filters: Vec<Filter> = network_filter::metadata_exchange(&self.inputs.network)
-            .into_iter()
-            .collect();
-        if chain.is_http {
-            filters.push(self.connection_manager());
-        } else {
-            filters.extend_from_slice(self.policy_filters);
-            filters.extend(self.tcp_route().build(&self.inputs.network));
-        }
-        let name = match self.port {
-            Some(port) => chain_name(port),
-            None if chain.is_http => "virtualInbound-catchall-http".to_owned(),
-            None => "virtualInbound".to_owned(),
-        };
-        let protocols = chain.application_protocols.iter();
-        FilterChain {
-            name,
-            filter_chain_match: Some(FilterChainMatch {
-                destination_port: Some(self.target_port).filter(|port| *port > 0),
-                application_protocols: protocols.map(ToString::to_string).collect(),
-                transport_protocol: chain.transport_protocol.to_owned(),
-                ..FilterChainMatch::default()
-            }),
-            filters,
-            transport_socket: chain
-                .is_terminating
-                .then(|| self.inputs.tls.build(chain.is_http)),
-            metadata: self
-                .port
-                .and_then(|port| port.sidecar.as_ref())
-                .map(|(namespace, name)| config_metadata("sidecar", namespace, name)),
-            ..FilterChain::default()
-        }
+        inbound_chain::chains(self.mode, kind, has_certificate).map(|chain| Chain {
+            name: if self.port.is_none() && chain.is_http {
+                "virtualInbound-catchall-http"
+            } else {
+                &self.name
+            },
+            conditions: ChainMatch {
+                destination_port: self.target_port,
+                application_protocols: chain.application_protocols,
+                transport_protocol: chain.transport_protocol,
+                ..ChainMatch::default()
+            },
+            content: Some((self, chain)),
+        })
     }
 
     fn cluster(&self) -> String {
@@ -206,12 +246,24 @@ impl Served<'_> {
         }
     }
 
-    fn connection_manager(&self) -> Filter {
+    fn write_connection_manager(&self, out: &mut Writer) {
         let inputs = self.inputs;
         let stat_prefix = match self.port {
-            Some(port) => format!("inbound_{}", chain_name(port)),
+            Some(_) => ["inbound_", &self.name].concat(),
             None => name::INBOUND_PASSTHROUGH_CLUSTER.to_owned(),
         };
+        let manager = HcmInputs {
+            class: ListenerClass::SidecarInbound,
+            stat_prefix: &name::delimited_stat_name(&stat_prefix),
+            routes: Routes::Inline(self.routes.get_or_init(|| self.encode_routes())),
+            protocol: self.protocol(),
+            is_explicit_proxy: false,
+            dynamic_host: None,
+        };
+        hcm::write(&inputs.network, &inputs.http, &manager, out);
+    }
+
+    fn encode_routes(&self) -> Vec<u8> {
         let routes = inbound_route_configuration(&InboundRouteInputs {
             cluster: self.cluster(),
             hostname: self
@@ -219,18 +271,10 @@ impl Served<'_> {
                 .map(|port| port.hostname.clone())
                 .unwrap_or_default(),
             port: self.port.map_or(0, |port| port.port.number),
-            default_retry: inputs.default_retry.clone(),
+            default_retry: self.inputs.default_retry.clone(),
             is_grpc: matches!(self.protocol(), Protocol::Grpc | Protocol::GrpcWeb),
         });
-        let manager = HcmInputs {
-            class: ListenerClass::SidecarInbound,
-            stat_prefix: name::delimited_stat_name(&stat_prefix),
-            routes: Routes::Inline(Box::new(routes)),
-            protocol: self.protocol(),
-            is_explicit_proxy: false,
-            dynamic_host: None,
-        };
-        hcm::build(&inputs.network, &inputs.http, manager)
+        routes.encode_to_vec()
     }
 
     fn tcp_route(&self) -> TcpRoute {

@@ -1,13 +1,14 @@
 //! Listener filters: what looks at a connection before a filter chain is chosen.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use navarch_envoy::any::{pack, pack_default};
 use navarch_envoy::envoy::config::listener::v3::listener_filter_chain_match_predicate::{
     MatchSet, Rule,
 };
 use navarch_envoy::envoy::config::listener::v3::{
-    FilterChain, ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter::ConfigType,
+    ListenerFilter, ListenerFilterChainMatchPredicate, listener_filter::ConfigType,
 };
 use navarch_envoy::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use navarch_envoy::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
@@ -15,9 +16,12 @@ use navarch_envoy::envoy::extensions::filters::listener::original_src::v3::Origi
 use navarch_envoy::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use navarch_envoy::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use navarch_envoy::envoy::r#type::v3::Int32Range;
+use navarch_envoy::field::envoy::config::listener::v3::listener as field;
+use navarch_envoy::wire::Writer;
+use prost::Message;
 use prost_types::Any;
 
-use super::filter_chain::{PLAINTEXT_HTTP, TLS};
+use super::filter_chain::{ChainMatch, PLAINTEXT_HTTP, TLS};
 
 /// The mark by which iptables knows connections that keep the client's address.
 const TPROXY_MARK: u32 = 1337;
@@ -30,8 +34,13 @@ fn filter(name: &str, config: Any) -> ListenerFilter {
     }
 }
 
-/// Tells SNI and ALPN of TLS connections.
-pub(super) fn tls_inspector() -> ListenerFilter {
+/// Write what tells SNI and ALPN of TLS connections.
+pub(super) fn write_tls_inspector(out: &mut Writer) {
+    static FILTER: LazyLock<Vec<u8>> = LazyLock::new(|| tls_inspector().encode_to_vec());
+    out.encoded(field::LISTENER_FILTERS, &FILTER);
+}
+
+fn tls_inspector() -> ListenerFilter {
     // A small first buffer, since most ClientHellos fit and each connection has one.
     let config = TlsInspector {
         initial_read_buffer_size: Some(512),
@@ -40,28 +49,32 @@ pub(super) fn tls_inspector() -> ListenerFilter {
     filter("envoy.filters.listener.tls_inspector", pack(&config))
 }
 
-/// Tells HTTP from the first bytes.
-pub(super) fn http_inspector() -> ListenerFilter {
+/// Write what tells HTTP from the first bytes.
+pub(super) fn write_http_inspector(out: &mut Writer) {
+    static FILTER: LazyLock<Vec<u8>> = LazyLock::new(|| http_inspector().encode_to_vec());
+    out.encoded(field::LISTENER_FILTERS, &FILTER);
+}
+
+fn http_inspector() -> ListenerFilter {
     filter(
         "envoy.filters.listener.http_inspector",
         pack_default::<HttpInspector>(),
     )
 }
 
-/// Strips the PROXY protocol's header.
-pub(super) fn proxy_protocol() -> ListenerFilter {
-    filter(
-        "envoy.filters.listener.proxy_protocol",
-        pack_default::<ProxyProtocol>(),
-    )
+/// Write what strips the PROXY protocol's header.
+pub(super) fn write_proxy_protocol(out: &mut Writer) {
+    let name = "envoy.filters.listener.proxy_protocol";
+    write(&filter(name, pack_default::<ProxyProtocol>()), out);
 }
 
-/// Restores where the connection was going before iptables.
-pub(super) fn original_destination() -> ListenerFilter {
-    filter(
-        "envoy.filters.listener.original_dst",
-        pack_default::<OriginalDst>(),
-    )
+/// Write what restores where the connection was going before iptables.
+fn write_original_destination(out: &mut Writer) {
+    static FILTER: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let name = "envoy.filters.listener.original_dst";
+        filter(name, pack_default::<OriginalDst>()).encode_to_vec()
+    });
+    out.encoded(field::LISTENER_FILTERS, &FILTER);
 }
 
 /// Keeps the client's address towards the application.
@@ -73,69 +86,72 @@ fn original_source() -> ListenerFilter {
     filter("envoy.filters.listener.original_src", pack(&config))
 }
 
+fn write(filter: &ListenerFilter, out: &mut Writer) {
+    out.message(field::LISTENER_FILTERS, |out| out.append_message(filter));
+}
+
 #[derive(Clone, Copy, Default)]
 struct Needs {
     tls: bool,
     http: bool,
 }
 
-/// The listener filters of an inbound listener: inspectors are off on ports whose chains need none
+/// Write the listener filters of an inbound listener: inspectors are off on ports whose chains need none
 /// (istio `pilot/pkg/networking/core/listener_inbound.go` `populateListenerFilters`).
-pub(super) fn inbound_filters(
-    chains: &[FilterChain],
+pub(super) fn write_inbound_filters<'a>(
+    chains: impl Iterator<Item = &'a ChainMatch>,
     is_bound: bool,
     is_transparent: bool,
-) -> Vec<ListenerFilter> {
-    let mut filters = Vec::with_capacity(4);
+    out: &mut Writer,
+) {
     if !is_bound {
-        filters.push(original_destination());
+        write_original_destination(out);
         if is_transparent {
-            filters.push(original_source());
+            write(&original_source(), out);
         }
     }
     let needs = needs_by_port(chains);
     if needs.values().any(|needs| needs.tls) {
         let is_default = needs.get(&0).is_some_and(|needs| needs.tls);
         let ports = ports_where(&needs, |port, needs| port != 0 && needs.tls != is_default);
-        let disabled = if ports.is_empty() {
-            None
-        } else if is_default {
-            Some(any_of_ports(&ports))
+        if ports.is_empty() {
+            write_tls_inspector(out);
         } else {
-            Some(not(any_of_ports(&ports)))
-        };
-        filters.push(ListenerFilter {
-            filter_disabled: disabled,
-            ..tls_inspector()
-        });
+            let those = any_of_ports(&ports);
+            let disabled = if is_default { those } else { not(those) };
+            write(&disabled_where(disabled, tls_inspector()), out);
+        }
     }
     // After the TLS inspector: once that one has told TLS, this one doesn't look.
     if needs.values().any(|needs| needs.http) {
         let ports = ports_where(&needs, |_, needs| !needs.http);
-        filters.push(ListenerFilter {
-            filter_disabled: (!ports.is_empty()).then(|| any_of_ports(&ports)),
-            ..http_inspector()
-        });
+        if ports.is_empty() {
+            write_http_inspector(out);
+        } else {
+            let disabled = any_of_ports(&ports);
+            write(&disabled_where(disabled, http_inspector()), out);
+        }
     }
-    filters
+}
+
+fn disabled_where(
+    condition: ListenerFilterChainMatchPredicate,
+    filter: ListenerFilter,
+) -> ListenerFilter {
+    ListenerFilter {
+        filter_disabled: Some(condition),
+        ..filter
+    }
 }
 
 /// What the chains of each destination port need; port 0 stands for every other port.
-fn needs_by_port(chains: &[FilterChain]) -> BTreeMap<u32, Needs> {
+fn needs_by_port<'a>(chains: impl Iterator<Item = &'a ChainMatch>) -> BTreeMap<u32, Needs> {
     let mut needs: BTreeMap<u32, Needs> = BTreeMap::new();
-    for chain in chains {
-        let Some(conditions) = &chain.filter_chain_match else {
-            needs.entry(0).or_default();
-            continue;
-        };
-        let of_port = needs
-            .entry(conditions.destination_port.unwrap_or(0))
-            .or_default();
+    for conditions in chains {
+        let of_port = needs.entry(conditions.destination_port).or_default();
         of_port.tls |= conditions.transport_protocol == TLS;
-        of_port.http |= conditions
-            .application_protocols
-            .iter()
-            .any(|name| PLAINTEXT_HTTP.contains(&name.as_str()));
+        let mut names = conditions.application_protocols.iter();
+        of_port.http |= names.any(|name| PLAINTEXT_HTTP.contains(name));
     }
     needs
 }
@@ -178,24 +194,27 @@ fn any_of_ports(ports: &[u32]) -> ListenerFilterChainMatchPredicate {
 
 #[cfg(test)]
 mod tests {
-    use navarch_envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch};
+    use navarch_envoy::envoy::config::listener::v3::Listener;
+    use navarch_envoy::wire::Writer;
+    use prost::Message;
 
-    use super::inbound_filters;
+    use super::{ChainMatch, write_inbound_filters};
 
-    fn chain(port: u32, transport: &str, protocols: &[&str]) -> FilterChain {
-        FilterChain {
-            filter_chain_match: Some(FilterChainMatch {
-                destination_port: (port > 0).then_some(port),
-                transport_protocol: transport.to_owned(),
-                application_protocols: protocols.iter().map(ToString::to_string).collect(),
-                ..FilterChainMatch::default()
-            }),
-            ..FilterChain::default()
+    fn chain(port: u32, transport: &'static str, protocols: &'static [&'static str]) -> ChainMatch {
+        ChainMatch {
+            destination_port: port,
+            transport_protocol: transport,
+            application_protocols: protocols,
+            ..ChainMatch::default()
         }
     }
 
-    fn summary(chains: &[FilterChain], is_bound: bool) -> Vec<(String, bool)> {
-        inbound_filters(chains, is_bound, false)
+    fn summary(chains: &[ChainMatch], is_bound: bool) -> Vec<(String, bool)> {
+        let mut out = Writer::default();
+        write_inbound_filters(chains.iter(), is_bound, false, &mut out);
+        let listener = Listener::decode(out.as_slice()).unwrap();
+        listener
+            .listener_filters
             .into_iter()
             .map(|f| {
                 (

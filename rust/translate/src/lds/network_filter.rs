@@ -2,19 +2,24 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/networkfilter.go`.
 
-use navarch_envoy::any::pack;
+use std::sync::LazyLock;
+
 use navarch_envoy::envoy::config::listener::v3::{Filter, filter::ConfigType};
 use navarch_envoy::envoy::extensions::filters::network::mongo_proxy::v3::MongoProxy;
 use navarch_envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use navarch_envoy::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
-    ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
+    TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
 };
 use navarch_envoy::envoy::r#type::v3::HashPolicy;
 use navarch_envoy::envoy::r#type::v3::hash_policy::{PolicySpecifier, SourceIp};
+use navarch_envoy::field::envoy::config::listener::v3::{filter, filter_chain};
+use navarch_envoy::field::envoy::extensions::filters::network::mongo_proxy::v3::mongo_proxy;
+use navarch_envoy::field::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy as tcp;
+use navarch_envoy::wire::Writer;
 use navarch_model::{DestinationRuleSpec, Protocol, Span};
+use prost::{Message, Name};
 use prost_types::{Any, Struct, Value, value::Kind};
 
-use super::access_log;
 use super::facts::{NetworkFacts, duration};
 use crate::http_filter::typed_struct;
 use crate::name;
@@ -117,23 +122,16 @@ impl TcpRoute {
         }
     }
 
-    /// The protocol's own filter, if it has one, and the TCP proxy.
-    pub(super) fn build(&self, facts: &NetworkFacts) -> Vec<Filter> {
-        let mut filters = Vec::with_capacity(2);
+    /// Write the protocol's own filter, if it has one, and the TCP proxy into a filter chain.
+    pub(super) fn write(&self, facts: &NetworkFacts, out: &mut Writer) {
         if self.protocol == Protocol::Mongo {
-            let config = MongoProxy {
-                stat_prefix: self.stat_prefix.clone(),
-                ..MongoProxy::default()
-            };
-            filters.push(network_filter(
-                "envoy.filters.network.mongo_proxy",
-                pack(&config),
-            ));
+            write_filter::<MongoProxy>("envoy.filters.network.mongo_proxy", out, |out| {
+                out.text(mongo_proxy::STAT_PREFIX, &[&self.stat_prefix]);
+            });
         }
         let idle_timeout = self.policy.idle_timeout.or(facts.idle_timeout);
-        filters.push(tcp_proxy(&TcpProxy {
+        let rest = TcpProxy {
             idle_timeout: idle_timeout.map(duration),
-            access_log: access_log::build(&facts.access_log),
             hash_policy: self.hash_policy(),
             tunneling_config: self.policy.tunnel.as_ref().map(|tunnel| TunnelingConfig {
                 hostname: tunnel.authority.clone(),
@@ -141,11 +139,14 @@ impl TcpRoute {
                 ..TunnelingConfig::default()
             }),
             max_downstream_connection_duration: self.policy.max_connection_duration.map(duration),
-            cluster_specifier: Some(self.specifier()),
-            stat_prefix: self.stat_prefix.clone(),
             ..TcpProxy::default()
-        }));
-        filters
+        };
+        write_filter::<TcpProxy>("envoy.filters.network.tcp_proxy", out, |out| {
+            out.text(tcp::STAT_PREFIX, &[&self.stat_prefix]);
+            self.target.write(out);
+            out.append(facts.tcp_access_log());
+            out.append_message(&rest);
+        });
     }
 
     fn hash_policy(&self) -> Vec<HashPolicy> {
@@ -156,44 +157,44 @@ impl TcpRoute {
             policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})),
         }]
     }
+}
 
-    fn specifier(&self) -> ClusterSpecifier {
-        match &self.target {
-            TcpTarget::Single(cluster) => ClusterSpecifier::Cluster(cluster.clone()),
-            TcpTarget::Weighted(clusters) => ClusterSpecifier::WeightedClusters(WeightedCluster {
-                clusters: clusters
-                    .iter()
-                    .map(|(name, weight)| ClusterWeight {
-                        name: name.clone(),
-                        weight: *weight,
-                        ..ClusterWeight::default()
-                    })
-                    .collect(),
-            }),
+impl TcpTarget {
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::Single(cluster) => out.text(tcp::CLUSTER, &[cluster]),
+            Self::Weighted(clusters) => {
+                let weight = |(name, weight): &(String, u32)| ClusterWeight {
+                    name: name.clone(),
+                    weight: *weight,
+                    ..ClusterWeight::default()
+                };
+                let clusters = WeightedCluster {
+                    clusters: clusters.iter().map(weight).collect(),
+                };
+                out.message(tcp::WEIGHTED_CLUSTERS, |out| out.append_message(&clusters));
+            }
         }
     }
 }
 
-/// A TCP proxy without any setting, to a cluster of a fixed name; blackholes log nothing.
-pub(super) fn black_hole() -> Filter {
-    tcp_proxy(&TcpProxy {
-        stat_prefix: name::BLACK_HOLE_CLUSTER.to_owned(),
-        cluster_specifier: Some(ClusterSpecifier::Cluster(
-            name::BLACK_HOLE_CLUSTER.to_owned(),
-        )),
-        ..TcpProxy::default()
-    })
+/// Write a TCP proxy without any setting, to a cluster of a fixed name; blackholes log nothing.
+pub(super) fn write_black_hole(out: &mut Writer) {
+    write_filter::<TcpProxy>("envoy.filters.network.tcp_proxy", out, |out| {
+        out.text(tcp::STAT_PREFIX, &[name::BLACK_HOLE_CLUSTER]);
+        out.text(tcp::CLUSTER, &[name::BLACK_HOLE_CLUSTER]);
+    });
 }
 
-fn tcp_proxy(config: &TcpProxy) -> Filter {
-    network_filter("envoy.filters.network.tcp_proxy", pack(config))
-}
-
-/// Tells both ends of an mTLS connection of each other; Istio's Envoy build only.
-pub(super) fn metadata_exchange(facts: &NetworkFacts) -> Option<Filter> {
-    if !facts.is_istio {
-        return None;
+/// Write what tells both ends of an mTLS connection of each other; Istio's Envoy build only.
+pub(super) fn write_metadata_exchange(facts: &NetworkFacts, out: &mut Writer) {
+    static FILTER: LazyLock<Vec<u8>> = LazyLock::new(|| metadata_exchange().encode_to_vec());
+    if facts.is_istio {
+        out.encoded(filter_chain::FILTERS, &FILTER);
     }
+}
+
+fn metadata_exchange() -> Filter {
     let value = |kind| Value { kind: Some(kind) };
     let fields = [
         ("enable_discovery".to_owned(), value(Kind::BoolValue(true))),
@@ -209,7 +210,19 @@ pub(super) fn metadata_exchange(facts: &NetworkFacts) -> Option<Filter> {
             fields: fields.into(),
         },
     );
-    Some(network_filter("istio.metadata_exchange", config))
+    network_filter("istio.metadata_exchange", config)
+}
+
+/// Write a network filter into a filter chain; `write` writes its configuration.
+pub(super) fn write_filter<M: Message + Name + Default>(
+    name: &str,
+    out: &mut Writer,
+    write: impl FnOnce(&mut Writer),
+) {
+    out.message(filter_chain::FILTERS, |out| {
+        out.text(filter::NAME, &[name]);
+        out.any::<M>(filter::TYPED_CONFIG, write);
+    });
 }
 
 /// A network filter of that name and configuration.

@@ -13,11 +13,12 @@ use navarch_model::{
 use navarch_snapshot::{EgressScope, MeshSnapshot, ProxyScope};
 
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
-use super::filter_chain::{ChainMatch, ConflictKey, PLAINTEXT_HTTP, RAW_BUFFER};
+use super::filter_chain::{ChainMatch, PLAINTEXT_HTTP, RAW_BUFFER};
 use super::network_filter::TcpRoute;
 use super::tcp_routing::TcpRouting;
 use super::{reserved, service_address};
 use crate::address::{self, IpMode};
+use crate::name::Decimal;
 
 /// One outbound listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +29,7 @@ pub struct OutboundInputs {
     /// Where connections go that no chain matches.
     pub(super) fallback: Shared<TcpRoute>,
     /// The first is the address; the others are additional ones.
-    pub(super) binds: Vec<Arc<str>>,
+    pub(super) binds: Arc<[Arc<str>]>,
     pub(super) port: u32,
     /// Whether it has a socket of its own; else it is found by the original destination.
     pub(super) is_bound: bool,
@@ -101,10 +102,8 @@ impl OutboundInputs {
 
     /// The names of the route configurations that its chains ask for.
     pub(super) fn route_names(&self) -> impl Iterator<Item = &str> {
-        self.chains.iter().filter_map(|chain| match &chain.content {
-            ChainContent::Http { route_name, .. } => Some(route_name.as_str()),
-            ChainContent::Tcp(_) => None,
-        })
+        let names = self.chains.iter().filter_map(|c| c.content.route_name());
+        names.map(|name| &**name)
     }
 }
 
@@ -125,7 +124,7 @@ pub(super) enum ChainContent {
     /// Proxies requests.
     Http {
         /// The name of the route configuration.
-        route_name: String,
+        route_name: Arc<str>,
         protocol: Protocol,
         /// The wildcard host of an entry that resolves by request, if one opens the listener.
         dynamic_host: Option<Arc<str>>,
@@ -133,6 +132,14 @@ pub(super) enum ChainContent {
 }
 
 impl ChainContent {
+    /// The route configuration that it asks for.
+    pub(super) fn route_name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Http { route_name, .. } => Some(route_name),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// Whether traffic goes the same way: all that share a port's routes do.
     fn is_alike(&self, other: &Self) -> bool {
         match (self, other) {
@@ -166,7 +173,7 @@ pub(super) enum RejectionReason {
 /// Addresses of a listener, and whether they are sockets.
 #[derive(Clone)]
 struct Binding {
-    binds: Vec<Arc<str>>,
+    binds: Arc<[Arc<str>]>,
     is_bound: bool,
 }
 
@@ -176,8 +183,8 @@ struct Entry {
     protocol: Protocol,
     is_locked: bool,
     chains: Vec<OutboundChain>,
-    /// Places in `chains`.
-    by_key: BTreeMap<ConflictKey, usize>,
+    /// Places in `chains`, by what Envoy tells them apart by.
+    by_key: BTreeMap<u128, usize>,
     rejected: Vec<Rejection>,
 }
 
@@ -208,6 +215,8 @@ struct Collector<'a> {
     mesh: &'a MeshSnapshot,
     scope: &'a ProxyScope,
     mode: IpMode,
+    /// Of the mode.
+    wildcards: Arc<[Arc<str>]>,
     /// Where listeners are wanted; `None` for everywhere.
     places: Option<&'a OutboundPlaces>,
     entries: BTreeMap<(Arc<str>, u32), Entry>,
@@ -220,10 +229,12 @@ pub(super) fn inputs(
     (network, http, fallback): (&Shared<NetworkFacts>, &Shared<HttpFacts>, &Shared<TcpRoute>),
     places: Option<&OutboundPlaces>,
 ) -> Vec<OutboundInputs> {
+    let mode = ip_mode(&scope.group);
     let mut collector = Collector {
         mesh,
         scope,
-        mode: ip_mode(&scope.group),
+        mode,
+        wildcards: shared(mode.wildcards()),
         places,
         entries: BTreeMap::new(),
     };
@@ -246,15 +257,14 @@ pub(super) fn inputs(
     collector.entries.into_values().map(finish).collect()
 }
 
-impl Collector<'_> {
-    fn wildcards(&self) -> Vec<Arc<str>> {
-        self.mode
-            .wildcards()
-            .iter()
-            .map(|bind| Arc::from(*bind))
-            .collect()
-    }
+fn shared(addresses: &[&str]) -> Arc<[Arc<str>]> {
+    addresses
+        .iter()
+        .map(|address| Arc::from(*address))
+        .collect()
+}
 
+impl Collector<'_> {
     fn add_egress(&mut self, egress: &EgressScope) {
         let listener = egress.listener.as_ref();
         let bind = listener.map_or("", |listener| listener.bind.as_str());
@@ -262,14 +272,9 @@ impl Collector<'_> {
             || egress.capture_mode() == CaptureMode::None
             || bind.starts_with("unix://");
         let binds = match bind {
-            "" if is_bound => self
-                .mode
-                .localhosts()
-                .iter()
-                .map(|bind| Arc::from(*bind))
-                .collect(),
-            "" => Vec::new(),
-            bind => vec![bind.into()],
+            "" if is_bound => shared(self.mode.localhosts()),
+            "" => shared(&[]),
+            bind => shared(&[bind]),
         };
         let binding = Binding { binds, is_bound };
         let routing = TcpRouting::new(self.scope, &egress.virtual_services);
@@ -356,7 +361,7 @@ impl Collector<'_> {
                 continue;
             }
             let binding = Binding {
-                binds: addresses.clone(),
+                binds: addresses.as_slice().into(),
                 is_bound: false,
             };
             self.add(routing, service, port, &binding);
@@ -374,7 +379,7 @@ impl Collector<'_> {
         if service.resolution == Resolution::Alias || port.protocol == Protocol::Udp {
             return;
         }
-        let candidate = |binds: Vec<Arc<str>>, cidr: Option<Arc<str>>| Candidate {
+        let candidate = |binds: Arc<[Arc<str>]>, cidr: Option<Arc<str>>| Candidate {
             service,
             port,
             binding: Binding {
@@ -388,7 +393,7 @@ impl Collector<'_> {
             return;
         }
         if port.protocol.listener_protocol() == ListenerProtocol::Http {
-            self.place(routing, &candidate(self.wildcards(), None));
+            self.place(routing, &candidate(self.wildcards.clone(), None));
             return;
         }
         let addresses = service_address::of(service, &self.scope.group);
@@ -397,19 +402,22 @@ impl Collector<'_> {
         }
         for address in addresses {
             if address.contains('/') {
-                self.place(routing, &candidate(self.wildcards(), Some(address.clone())));
+                self.place(
+                    routing,
+                    &candidate(self.wildcards.clone(), Some(address.clone())),
+                );
             } else {
-                self.place(routing, &candidate(vec![address.clone()], None));
+                self.place(routing, &candidate(Arc::new([address.clone()]), None));
             }
         }
     }
 
     /// Where a service without an address is listened for.
-    fn unspecified(&self, service: &Service) -> Vec<Arc<str>> {
+    fn unspecified(&self, service: &Service) -> Arc<[Arc<str>]> {
         if service.registry == Registry::External {
-            return self.wildcards();
+            return self.wildcards.clone();
         }
-        vec!["0.0.0.0".into()]
+        shared(&["0.0.0.0"])
     }
 
     fn place(&mut self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) {
@@ -526,7 +534,7 @@ impl Collector<'_> {
         let is_dynamic =
             service.resolution == Resolution::DynamicDns && service.hostname.is_wildcard();
         let dynamic_host = is_dynamic.then(|| Arc::from(service.hostname.as_str()));
-        let http = |is_sniffed: bool, route_name: String| OutboundChain {
+        let http = |is_sniffed: bool, route_name: Arc<str>| OutboundChain {
             conditions: if is_sniffed {
                 ChainMatch {
                     application_protocols: PLAINTEXT_HTTP,
@@ -544,23 +552,25 @@ impl Collector<'_> {
             },
         };
         let number = candidate.port.number;
-        let shared_name = if number == 0 {
-            primary.to_owned()
-        } else {
-            number.to_string()
+        let shared_name = || -> Arc<str> {
+            if number == 0 {
+                primary.into()
+            } else {
+                Decimal::new(number).as_str().into()
+            }
         };
         match candidate.port.protocol.listener_protocol() {
             ListenerProtocol::Tcp => tcp(),
             ListenerProtocol::Http => {
                 let is_sniffed = is_wildcard && candidate.port.protocol != Protocol::HttpProxy;
-                vec![http(is_sniffed, shared_name)]
+                vec![http(is_sniffed, shared_name())]
             }
             ListenerProtocol::Auto => {
                 // Its listener is its own, and so are its routes.
                 let name = if is_wildcard || number == 0 {
-                    shared_name
+                    shared_name()
                 } else {
-                    format!("{}:{number}", candidate.service.hostname)
+                    format!("{}:{number}", candidate.service.hostname).into()
                 };
                 let mut chains = tcp();
                 chains.push(http(true, name));

@@ -7,20 +7,21 @@ use navarch_envoy::envoy::config::listener::v3::listener::ConnectionBalanceConfi
 use navarch_envoy::envoy::config::listener::v3::listener::connection_balance_config::{
     BalanceType, ExactBalance,
 };
-use navarch_envoy::envoy::config::listener::v3::{
-    AdditionalAddress, FilterChain, FilterChainMatch, Listener, ListenerFilter,
-};
+use navarch_envoy::envoy::config::listener::v3::{AdditionalAddress, Listener};
+use navarch_envoy::field::envoy::config::listener::v3::listener as field;
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::{ConfigKey, Diagnostic, Kind, Registry, Severity};
 use prost_types::Duration;
 
-use super::facts::{HttpFacts, duration};
-use super::filter_chain::config_metadata;
+use super::facts::duration;
+use super::filter_chain::{ChainMatch, ChainParts, write_chain};
 use super::hcm::{self, HcmInputs, Routes};
-use super::listener_filter::{http_inspector, tls_inspector};
+use super::listener_filter::{write_http_inspector, write_tls_inspector};
 use super::outbound::{ChainContent, OutboundChain, OutboundInputs, Rejection, RejectionReason};
 use crate::address::build_address;
+use crate::encoded::{Encoded, References};
 use crate::http_filter::ListenerClass;
-use crate::name::delimited_stat_name;
+use crate::name::{Decimal, delimited_stat_name};
 
 /// The chain of connections that no chain of a listener matches.
 const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
@@ -31,10 +32,45 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration {
 };
 
 /// The listener, and services that had to yield on it.
-pub(super) fn build(inputs: &OutboundInputs) -> (Listener, Vec<Diagnostic>) {
+pub(super) fn build(inputs: &OutboundInputs) -> (Encoded<Listener>, Vec<Diagnostic>) {
     let bind = inputs.binds.first().map_or("", |bind| &**bind);
-    let name = format!("{bind}_{}", inputs.port);
-    let mut listener = Listener {
+    let name = [bind, "_", Decimal::new(inputs.port).as_str()].concat();
+    let template = Template::of(&build_rest(inputs, bind), field::ONEOFS);
+    // A chain that matches all is the default beside others, but not alone; without one the catch-all takes the rest.
+    let (all, narrow): (Vec<_>, Vec<_>) = inputs
+        .chains
+        .iter()
+        .partition(|chain| chain.conditions.is_match_all());
+    let mut out = Writer::with_capacity(template.len() + 3072 * inputs.chains.len());
+    let mut listener = template.fill(&mut out);
+    listener.text(field::NAME, &[&name]);
+    let place = listener.at(field::FILTER_CHAINS);
+    for chain in if narrow.is_empty() { &all } else { &narrow } {
+        write(inputs, chain, &name, (field::FILTER_CHAINS, place));
+    }
+    let place = listener.at(field::LISTENER_FILTERS);
+    write_listener_filters(&inputs.chains, place);
+    if !narrow.is_empty() {
+        let place = listener.at(field::DEFAULT_FILTER_CHAIN);
+        match all.first() {
+            Some(chain) => write(inputs, chain, &name, (field::DEFAULT_FILTER_CHAIN, place)),
+            None => write_fallback(inputs, place),
+        }
+    }
+    listener.finish();
+    let diagnostics = inputs.rejected.iter().map(|r| diagnostic(r, &name));
+    let diagnostics = diagnostics.collect();
+    let routes = inputs
+        .chains
+        .iter()
+        .filter_map(|chain| chain.content.route_name());
+    let references = References::Names(routes.cloned().collect());
+    (Encoded::new(name.into(), out, references), diagnostics)
+}
+
+/// All but name, chains and listener filters.
+fn build_rest(inputs: &OutboundInputs, bind: &str) -> Listener {
+    Listener {
         address: Some(build_address(bind, inputs.port)),
         additional_addresses: additional_addresses(&inputs.binds, inputs.port),
         traffic_direction: TrafficDirection::Outbound as i32,
@@ -42,35 +78,9 @@ pub(super) fn build(inputs: &OutboundInputs) -> (Listener, Vec<Diagnostic>) {
         bind_to_port: (!inputs.is_bound).then_some(false),
         max_connections_to_accept_per_socket_event: inputs.is_bound.then_some(1),
         connection_balance_config: exact_balance(inputs.network.has_outbound_exact_balance),
-        listener_filters: listener_filters(&inputs.chains),
         listener_filters_timeout: Some(listener_filters_timeout(inputs)),
         ..Listener::default()
-    };
-    for chain in &inputs.chains {
-        let message = FilterChain {
-            filter_chain_match: chain.conditions.build(),
-            filters: filters(inputs, chain, &name),
-            metadata: chain
-                .origin
-                .as_ref()
-                .map(|(namespace, name)| config_metadata("virtual-service", namespace, name)),
-            transport_socket_connect_timeout: Some(HANDSHAKE_TIMEOUT),
-            ..FilterChain::default()
-        };
-        if chain.conditions.is_match_all() {
-            listener.default_filter_chain = Some(message);
-        } else {
-            listener.filter_chains.push(message);
-        }
     }
-    settle_default(&mut listener, inputs);
-    let diagnostics = inputs
-        .rejected
-        .iter()
-        .map(|r| diagnostic(r, &name))
-        .collect();
-    listener.name = name;
-    (listener, diagnostics)
 }
 
 /// The further addresses of a listener.
@@ -98,18 +108,16 @@ fn is_http_inspected(chains: &[OutboundChain]) -> bool {
         .any(|chain| !chain.conditions.application_protocols.is_empty())
 }
 
-fn listener_filters(chains: &[OutboundChain]) -> Vec<ListenerFilter> {
-    let mut filters = Vec::new();
+fn write_listener_filters(chains: &[OutboundChain], out: &mut Writer) {
     if chains
         .iter()
         .any(|chain| !chain.conditions.sni_hosts.is_empty())
     {
-        filters.push(tls_inspector());
+        write_tls_inspector(out);
     }
     if is_http_inspected(chains) {
-        filters.push(http_inspector());
+        write_http_inspector(out);
     }
-    filters
 }
 
 /// The mesh's timeout where HTTP is told from the first bytes; else none, as TLS is certain to come.
@@ -121,52 +129,54 @@ fn listener_filters_timeout(inputs: &OutboundInputs) -> Duration {
     }
 }
 
-fn filters(
+/// Write a chain into a field of the listener.
+fn write(
     inputs: &OutboundInputs,
     chain: &OutboundChain,
     listener: &str,
-) -> Vec<navarch_envoy::envoy::config::listener::v3::Filter> {
-    match &chain.content {
-        ChainContent::Tcp(route) => route.build(&inputs.network),
+    (number, out): (u32, &mut Writer),
+) {
+    let parts = ChainParts {
+        conditions: chain.conditions.narrowing(),
+        origin: chain
+            .origin
+            .as_ref()
+            .map(|(namespace, name)| ("virtual-service", namespace.as_str(), name.as_str())),
+        handshake_timeout: Some(HANDSHAKE_TIMEOUT),
+        ..ChainParts::default()
+    };
+    write_chain(number, parts, out, |out| match &chain.content {
+        ChainContent::Tcp(route) => route.write(&inputs.network, out),
         ChainContent::Http {
             route_name,
             protocol,
             dynamic_host,
         } => {
-            let Some(http) = &inputs.http else {
-                return Vec::new();
-            };
-            let http: &HttpFacts = http;
-            vec![hcm::build(
-                &inputs.network,
-                http,
-                HcmInputs {
+            if let Some(http) = &inputs.http {
+                let manager = HcmInputs {
                     class: ListenerClass::SidecarOutbound,
-                    stat_prefix: delimited_stat_name(&format!("outbound_{listener}")),
-                    routes: Routes::Named(route_name.clone()),
+                    stat_prefix: &delimited_stat_name(&["outbound_", listener].concat()),
+                    routes: Routes::Named(route_name),
                     protocol: *protocol,
                     is_explicit_proxy: false,
                     dynamic_host: dynamic_host.clone(),
-                },
-            )]
+                };
+                hcm::write(&inputs.network, http, &manager, out);
+            }
         }
-    }
+    });
 }
 
-/// A chain that matches all is the default beside others, but not alone; without one the catch-all takes the rest.
-fn settle_default(listener: &mut Listener, inputs: &OutboundInputs) {
-    if listener.filter_chains.is_empty() {
-        listener
-            .filter_chains
-            .extend(listener.default_filter_chain.take());
-    } else if listener.default_filter_chain.is_none() {
-        listener.default_filter_chain = Some(FilterChain {
-            filter_chain_match: Some(FilterChainMatch::default()),
-            name: PASSTHROUGH_CHAIN.to_owned(),
-            filters: inputs.fallback.build(&inputs.network),
-            ..FilterChain::default()
-        });
-    }
+/// Write the chain of connections that no other matches.
+fn write_fallback(inputs: &OutboundInputs, out: &mut Writer) {
+    let parts = ChainParts {
+        name: PASSTHROUGH_CHAIN,
+        conditions: Some(&ChainMatch::default()),
+        ..ChainParts::default()
+    };
+    write_chain(field::DEFAULT_FILTER_CHAIN, parts, out, |out| {
+        inputs.fallback.write(&inputs.network, out);
+    });
 }
 
 /// What to tell the owner of a service that had to yield.

@@ -12,7 +12,7 @@ use navarch_model::{ConfigKey, Kind, Proxy};
 use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore};
 use prost::Message;
 
-use super::{build_listener, inbound_listener_inputs, listener_inputs};
+use super::{Encoded, build_listener, inbound_listener_inputs, listener_inputs};
 
 const ISTIO: &str = r#"{"id": "sidecar~10.1.0.1~web-1.shop~shop.svc.cluster.local",
     "metadata": {"NAMESPACE": "shop", "ISTIO_VERSION": "1.32.0", "LABELS": {"app": "web"}}}"#;
@@ -68,6 +68,7 @@ fn answer(changes: Vec<Change>, node: &str) -> Answer {
     let mut inputs = listener_inputs(&mesh, &scope);
     inputs.extend(inbound_listener_inputs(&mesh, &scope, &proxy));
     let (listeners, diagnostics): (Vec<_>, Vec<_>) = inputs.iter().map(build_listener).unzip();
+    let listeners = listeners.iter().map(Encoded::message).collect();
     let codes = diagnostics.into_iter().flatten().map(|d| d.code).collect();
     Answer { listeners, codes }
 }

@@ -3,10 +3,7 @@
 //! Sources: istio `pilot/pkg/security/authn/utils/utils.go`, `pilot/pkg/security/model/authentication.go`,
 //! `pilot/pkg/networking/core/listener.go` `BuildListenerTLSContext`.
 
-use navarch_envoy::any::pack;
-use navarch_envoy::envoy::config::core::v3::{
-    DataSource, TransportSocket, data_source, transport_socket::ConfigType,
-};
+use navarch_envoy::envoy::config::core::v3::{DataSource, data_source};
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
     CombinedCertificateValidationContext, ValidationContextType,
@@ -17,10 +14,20 @@ use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::{
     TlsCertificate, TlsParameters,
 };
 use navarch_envoy::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
+use navarch_envoy::field::envoy::config::core::v3::transport_socket as socket;
+use navarch_envoy::field::envoy::extensions::transport_sockets::tls::v3::{
+    common_tls_context as common, downstream_tls_context as context,
+};
+use navarch_envoy::field::google::protobuf::bool_value;
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::{MeshConfig, MeshTls, ServerTlsMode, ServerTlsSettings};
 use navarch_snapshot::NodeGroup;
 
 use crate::config_source::{self, DEFAULT_SECRET, ROOT_SECRET};
+use crate::memo::Memo;
+
+/// Envoy's name of TLS.
+const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
 
 /// What HTTP servers offer.
 const ALPN_HTTP: &[&str] = &["h2", "http/1.1"];
@@ -53,6 +60,15 @@ pub(super) struct MutualTlsFacts {
     certificate: String,
     private_key: String,
     ca_certificates: String,
+    sockets: Sockets,
+}
+
+/// The transport sockets of inbound chains, encoded, and what they have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Sockets {
+    common: Memo<Template>,
+    http: Memo<Vec<u8>>,
+    tcp: Memo<Vec<u8>>,
 }
 
 impl MutualTlsFacts {
@@ -75,6 +91,7 @@ impl MutualTlsFacts {
             certificate: metadata.tls_server_cert_chain.clone(),
             private_key: metadata.tls_server_key.clone(),
             ca_certificates: metadata.tls_server_root_cert.clone(),
+            sockets: Sockets::default(),
         }
     }
 
@@ -107,8 +124,28 @@ impl MutualTlsFacts {
         }
     }
 
-    /// The transport socket of an inbound chain.
-    pub(super) fn build(&self, is_http: bool) -> TransportSocket {
+    /// The transport socket of an inbound chain, encoded.
+    pub(super) fn socket(&self, is_http: bool) -> &[u8] {
+        let (socket, names) = if is_http {
+            (&self.sockets.http, ALPN_HTTP)
+        } else {
+            (&self.sockets.tcp, ALPN_TCP)
+        };
+        socket.get_or_make(|| {
+            let make = || Template::of(&self.build_common(), common::ONEOFS);
+            let shared = self.sockets.common.get_or_make(make);
+            encode_socket(true, shared.len() + 256, |out| {
+                let mut context = shared.fill(out);
+                for name in names {
+                    context.text(common::ALPN_PROTOCOLS, &[name]);
+                }
+                context.finish();
+            })
+        })
+    }
+
+    /// All but what is offered by ALPN.
+    fn build_common(&self) -> CommonTlsContext {
         let minimum = if self.is_tls13_only {
             TlsProtocol::TlSv13
         } else {
@@ -123,7 +160,6 @@ impl MutualTlsFacts {
             ..CertificateValidationContext::default()
         };
         let mut common = CommonTlsContext {
-            alpn_protocols: owned(if is_http { ALPN_HTTP } else { ALPN_TCP }),
             tls_params: Some(TlsParameters {
                 tls_minimum_protocol_version: minimum as i32,
                 tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
@@ -138,19 +174,27 @@ impl MutualTlsFacts {
             ..CommonTlsContext::default()
         };
         self.apply_certificate(&mut common);
-        transport_socket(&DownstreamTlsContext {
-            require_client_certificate: Some(true),
-            common_tls_context: Some(common),
-            ..DownstreamTlsContext::default()
-        })
+        common
     }
 }
 
-fn transport_socket(context: &DownstreamTlsContext) -> TransportSocket {
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(ConfigType::TypedConfig(pack(context))),
-    }
+/// A transport socket whose common context `write` writes.
+fn encode_socket(
+    is_client_certificate_required: bool,
+    capacity_bytes: usize,
+    write: impl FnOnce(&mut Writer),
+) -> Vec<u8> {
+    let mut out = Writer::with_capacity(capacity_bytes);
+    out.text(socket::NAME, &[TLS_SOCKET]);
+    out.any::<DownstreamTlsContext>(socket::TYPED_CONFIG, |out| {
+        out.message(context::COMMON_TLS_CONTEXT, write);
+        out.message(context::REQUIRE_CLIENT_CERTIFICATE, |out| {
+            if is_client_certificate_required {
+                out.flag(bool_value::VALUE);
+            }
+        });
+    });
+    out.into_bytes()
 }
 
 fn combined(
@@ -191,11 +235,21 @@ pub(super) struct ServerTlsFacts {
     pub(super) has_agent: bool,
     /// Cluster and host of the mesh's own secret service.
     pub(super) secret_service: Option<(String, String)>,
+    pub(super) socket: Memo<Vec<u8>>,
 }
 
 impl ServerTlsFacts {
-    /// The transport socket of a gateway's chain.
-    pub(super) fn build(&self) -> TransportSocket {
+    /// The transport socket of a gateway's chain, encoded.
+    pub(super) fn socket(&self) -> &[u8] {
+        self.socket.get_or_make(|| {
+            let mode = self.settings.mode;
+            let is_required = matches!(mode, ServerTlsMode::Mutual | ServerTlsMode::IstioMutual);
+            let common = self.build_common();
+            encode_socket(is_required, 1024, |out| out.append_message(&common))
+        })
+    }
+
+    fn build_common(&self) -> CommonTlsContext {
         let mode = self.settings.mode;
         let has_peer_exchange = mode == ServerTlsMode::IstioMutual && self.is_tcp;
         let mut common = CommonTlsContext {
@@ -217,14 +271,7 @@ impl ServerTlsFacts {
         if mode != ServerTlsMode::IstioMutual {
             common.tls_params = self.parameters();
         }
-        transport_socket(&DownstreamTlsContext {
-            require_client_certificate: Some(matches!(
-                mode,
-                ServerTlsMode::Mutual | ServerTlsMode::IstioMutual
-            )),
-            common_tls_context: Some(common),
-            ..DownstreamTlsContext::default()
-        })
+        common
     }
 
     fn has_credential(&self) -> bool {

@@ -3,28 +3,33 @@
 //! Source: istio `pilot/pkg/networking/core/listener_builder.go` `buildVirtualOutboundListener`, `listener.go` `buildHTTPProxy`.
 
 use navarch_envoy::envoy::config::core::v3::TrafficDirection;
-use navarch_envoy::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
+use navarch_envoy::envoy::config::listener::v3::Listener;
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
 use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
 use navarch_envoy::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
 };
+use navarch_envoy::field::envoy::config::listener::v3::listener as field;
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::{InterceptionMode, OutboundTrafficPolicyMode, Protocol, Shared};
 use navarch_snapshot::ProxyScope;
+use prost::Message;
 use prost_types::Duration;
 
 use super::facts::{HttpFacts, NetworkFacts};
-use super::filter_chain::PLAINTEXT_HTTP;
+use super::filter_chain::{ChainMatch, ChainParts, PLAINTEXT_HTTP, write_chain};
 use super::hcm::{self, HcmInputs, Routes};
-use super::listener_filter::http_inspector;
-use super::network_filter::{self, TcpRoute};
-use super::outbound_build::exact_balance;
+use super::listener_filter::write_http_inspector;
+use super::network_filter::{TcpRoute, write_black_hole};
+use super::outbound_build::{HANDSHAKE_TIMEOUT, additional_addresses, exact_balance};
 use super::{access_log, tcp_routing};
 use crate::address::build_address;
+use crate::encoded::{Encoded, References};
 use crate::http_filter::ListenerClass;
 use crate::name;
 
+const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 /// The route configuration of the HTTP proxy's port.
 pub(super) const HTTP_PROXY_ROUTES: &str = "http_proxy";
 /// Route, virtual host and configuration of requests that are resolved by name.
@@ -69,62 +74,73 @@ pub(super) fn http_proxy_port(scope: &ProxyScope) -> Option<u32> {
 }
 
 /// The listener of redirected connections.
-pub(super) fn build(inputs: &VirtualOutboundInputs) -> Listener {
+pub(super) fn build(inputs: &VirtualOutboundInputs) -> Encoded<Listener> {
     let network = &inputs.network;
-    let mut chains = vec![FilterChain {
-        name: "virtualOutbound-blackhole".to_owned(),
-        // Connections to the port itself would come back to it for ever.
-        filter_chain_match: Some(FilterChainMatch {
-            destination_port: Some(network.proxy_listen_port),
-            ..FilterChainMatch::default()
-        }),
-        filters: vec![network_filter::black_hole()],
-        ..FilterChain::default()
-    }];
-    if let Some(http) = &inputs.http {
-        chains.push(dynamic_dns_chain(network, http));
-    }
-    chains.push(FilterChain {
-        name: "virtualOutbound-catchall-tcp".to_owned(),
-        filters: inputs.fallback.build(network),
-        ..FilterChain::default()
-    });
     let is_transparent = network.interception == InterceptionMode::Tproxy;
-    Listener {
-        name: "virtualOutbound".to_owned(),
-        address: Some(build_address(
-            network.ip_mode.wildcards()[0],
-            network.proxy_listen_port,
-        )),
+    let wildcard = network.ip_mode.wildcards()[0];
+    let rest = Listener {
+        name: VIRTUAL_OUTBOUND.to_owned(),
+        address: Some(build_address(wildcard, network.proxy_listen_port)),
         transparent: is_transparent.then_some(true),
         use_original_dst: Some(true),
-        listener_filters: inputs.http.iter().map(|_| http_inspector()).collect(),
-        filter_chains: chains,
         traffic_direction: TrafficDirection::Outbound as i32,
         max_connections_to_accept_per_socket_event: Some(1),
         access_log: access_log::build_listener(&network.access_log),
         ..Listener::default()
+    };
+    let template = Template::of(&rest, field::ONEOFS);
+    let mut out = Writer::with_capacity(4096);
+    let mut listener = template.fill(&mut out);
+    let place = listener.at(field::FILTER_CHAINS);
+    // Connections to the port itself would come back to it for ever.
+    let itself = ChainMatch {
+        destination_port: network.proxy_listen_port,
+        ..ChainMatch::default()
+    };
+    let parts = ChainParts {
+        name: "virtualOutbound-blackhole",
+        conditions: Some(&itself),
+        ..ChainParts::default()
+    };
+    write_chain(field::FILTER_CHAINS, parts, place, write_black_hole);
+    if let Some(http) = &inputs.http {
+        write_dynamic_dns_chain(network, http, place);
     }
+    let parts = ChainParts {
+        name: "virtualOutbound-catchall-tcp",
+        ..ChainParts::default()
+    };
+    write_chain(field::FILTER_CHAINS, parts, place, |out| {
+        inputs.fallback.write(network, out);
+    });
+    if inputs.http.is_some() {
+        write_http_inspector(listener.at(field::LISTENER_FILTERS));
+    }
+    listener.finish();
+    Encoded::new(VIRTUAL_OUTBOUND.into(), out, References::Nothing)
 }
 
-fn dynamic_dns_chain(network: &NetworkFacts, http: &HttpFacts) -> FilterChain {
+fn write_dynamic_dns_chain(network: &NetworkFacts, http: &HttpFacts, out: &mut Writer) {
     let manager = HcmInputs {
         class: ListenerClass::SidecarOutbound,
-        stat_prefix: name::delimited_stat_name(&format!("outbound_virtualOutbound_{DYNAMIC_DNS}")),
-        routes: Routes::Inline(Box::new(dynamic_dns_routes())),
+        stat_prefix: &name::delimited_stat_name(&format!("outbound_virtualOutbound_{DYNAMIC_DNS}")),
+        routes: Routes::Inline(&dynamic_dns_routes().encode_to_vec()),
         protocol: Protocol::Http,
         is_explicit_proxy: false,
         dynamic_host: None,
     };
-    FilterChain {
-        name: "virtualOutbound-catchall-tcp-http".to_owned(),
-        filter_chain_match: Some(FilterChainMatch {
-            application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
-            ..FilterChainMatch::default()
-        }),
-        filters: vec![hcm::build(network, http, manager)],
-        ..FilterChain::default()
-    }
+    let plaintext = ChainMatch {
+        application_protocols: PLAINTEXT_HTTP,
+        ..ChainMatch::default()
+    };
+    let parts = ChainParts {
+        name: "virtualOutbound-catchall-tcp-http",
+        conditions: Some(&plaintext),
+        ..ChainParts::default()
+    };
+    write_chain(field::FILTER_CHAINS, parts, out, |out| {
+        hcm::write(network, http, &manager, out);
+    });
 }
 
 fn dynamic_dns_routes() -> RouteConfiguration {
@@ -163,31 +179,40 @@ fn dynamic_dns_routes() -> RouteConfiguration {
 }
 
 /// The listener of clients that talk to the sidecar as to a proxy.
-pub(super) fn build_http_proxy(inputs: &HttpProxyInputs) -> Listener {
+pub(super) fn build_http_proxy(inputs: &HttpProxyInputs) -> Encoded<Listener> {
     let localhosts = inputs.network.ip_mode.localhosts();
     let name = format!("{}_{}", localhosts[0], inputs.port);
     let manager = HcmInputs {
         class: ListenerClass::SidecarOutbound,
-        stat_prefix: name::delimited_stat_name(&format!("outbound_{name}")),
-        routes: Routes::Named(HTTP_PROXY_ROUTES.to_owned()),
+        stat_prefix: &name::delimited_stat_name(&format!("outbound_{name}")),
+        routes: Routes::Named(HTTP_PROXY_ROUTES),
         protocol: Protocol::HttpProxy,
         is_explicit_proxy: true,
         dynamic_host: None,
     };
-    Listener {
-        name,
+    let rest = Listener {
+        name: name.clone(),
         address: Some(build_address(localhosts[0], inputs.port)),
-        additional_addresses: super::outbound_build::additional_addresses(localhosts, inputs.port),
-        filter_chains: vec![FilterChain {
-            filters: vec![hcm::build(&inputs.network, &inputs.http, manager)],
-            transport_socket_connect_timeout: Some(super::outbound_build::HANDSHAKE_TIMEOUT),
-            ..FilterChain::default()
-        }],
+        additional_addresses: additional_addresses(localhosts, inputs.port),
         traffic_direction: TrafficDirection::Outbound as i32,
         continue_on_listener_filters_timeout: true,
         listener_filters_timeout: Some(Duration::default()),
         max_connections_to_accept_per_socket_event: Some(1),
         connection_balance_config: exact_balance(inputs.network.has_outbound_exact_balance),
         ..Listener::default()
-    }
+    };
+    let template = Template::of(&rest, field::ONEOFS);
+    let mut out = Writer::with_capacity(4096);
+    let mut listener = template.fill(&mut out);
+    let parts = ChainParts {
+        handshake_timeout: Some(HANDSHAKE_TIMEOUT),
+        ..ChainParts::default()
+    };
+    let place = listener.at(field::FILTER_CHAINS);
+    write_chain(field::FILTER_CHAINS, parts, place, |out| {
+        hcm::write(&inputs.network, &inputs.http, &manager, out);
+    });
+    listener.finish();
+    let references = References::Names(vec![HTTP_PROXY_ROUTES.into()]);
+    Encoded::new(name.into(), out, references)
 }
