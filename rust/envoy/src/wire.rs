@@ -82,12 +82,30 @@ impl Writer {
         encode_varint(len, &mut place);
     }
 
+    /// The same for one that is likely longer than 127 bytes: it need not move for a length of two bytes.
+    pub fn long_message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
+        self.key(field);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0, 0]);
+        write(self);
+        let end = self.bytes.len();
+        let len = (end - start - 2) as u64;
+        let n_bytes = encoded_len_varint(len);
+        if n_bytes != 2 {
+            self.bytes.resize(end.max(end + n_bytes - 2), 0);
+            self.bytes.copy_within(start + 2..end, start + n_bytes);
+            self.bytes.truncate(end + n_bytes - 2);
+        }
+        let mut place = &mut self.bytes[start..start + n_bytes];
+        encode_varint(len, &mut place);
+    }
+
     /// A message of the type `M`, packed, that `write` writes.
     pub fn any<M: Message + Name + Default>(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
-        self.message(field, |out| {
+        self.long_message(field, |out| {
             out.text(any::TYPE_URL, &[&M::type_url()]);
             let start = out.len();
-            out.message(any::VALUE, write);
+            out.long_message(any::VALUE, write);
             let value = find_field(&out.bytes[start..], any::VALUE).unwrap_or_default();
             debug_assert_eq!(
                 M::decode(value).map(|message| message.encode_to_vec()),
@@ -335,6 +353,10 @@ mod tests {
             cluster.text(field::ALT_STAT_NAME, &[name, ";"]);
             cluster.finish();
             assert_eq!(out.as_slice(), whole(name, &service_name).encode_to_vec());
+            let (mut short, mut long) = (Writer::default(), Writer::default());
+            short.message(1, |message| message.append(&vec![7; n]));
+            long.long_message(1, |message| message.append(&vec![7; n]));
+            assert_eq!(long, short);
         }
     }
 

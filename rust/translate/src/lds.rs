@@ -18,6 +18,7 @@ mod listener_filter;
 mod network_filter;
 mod outbound;
 mod outbound_build;
+mod outbound_places;
 mod reserved;
 mod service_address;
 mod tcp_routing;
@@ -37,7 +38,8 @@ use facts::{HttpFacts, NetworkFacts};
 pub use gateway::GatewayInputs;
 pub use inbound::InboundInputs;
 pub(crate) use network_filter::network_filter;
-pub use outbound::{OutboundInputs, OutboundPlaces};
+pub use outbound::OutboundInputs;
+pub use outbound_places::OutboundPlaces;
 pub use virtual_outbound::{HttpProxyInputs, VirtualOutboundInputs};
 
 use crate::encoded::Encoded;

@@ -43,7 +43,7 @@ use wire::{RouteList, encode_route_configuration};
 use crate::encoded::Encoded;
 
 pub(crate) use domain::short_names;
-pub use inbound::{InboundRouteInputs, inbound_route_configuration};
+pub(crate) use inbound::{InboundRoute, InboundRoutes};
 pub use inputs::{
     DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
     ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,

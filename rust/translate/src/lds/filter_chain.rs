@@ -72,7 +72,7 @@ pub(super) fn write_chain(
     out: &mut Writer,
     write_filters: impl FnOnce(&mut Writer),
 ) {
-    out.message(number, |out| {
+    out.long_message(number, |out| {
         if let Some(conditions) = parts.conditions {
             conditions.write(field::FILTER_CHAIN_MATCH, out);
         }

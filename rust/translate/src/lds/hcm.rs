@@ -94,7 +94,7 @@ pub(super) fn write(
     });
 }
 
-/// Everything but the name and the routes: first the filters, whose number is the next.
+/// Everything but the name and the routes: first filters and tracing, whose numbers are the next.
 fn encode_tail(network: &NetworkFacts, http: &HttpFacts, inputs: &HcmInputs<'_>) -> Writer {
     let unset = ProxyHeaders::default();
     let headers = http.proxy_config.proxy_headers.as_ref().unwrap_or(&unset);
@@ -102,11 +102,12 @@ fn encode_tail(network: &NetworkFacts, http: &HttpFacts, inputs: &HcmInputs<'_>)
     let mut out = Writer::with_capacity(2048);
     let host = inputs.dynamic_host.as_deref();
     write_http_filters(context, &http.policies, host, &mut out);
+    tracing::write(http, &mut out);
     out.append_message(&build_settings(network, http, headers, inputs));
     out
 }
 
-/// Everything but name, routes and filters.
+/// Everything but name, routes, filters and tracing.
 fn build_settings(
     network: &NetworkFacts,
     http: &HttpFacts,
@@ -115,7 +116,6 @@ fn build_settings(
 ) -> HttpConnectionManager {
     let mut manager = HttpConnectionManager {
         access_log: access_log::build_http(&network.access_log),
-        tracing: tracing::build(http),
         append_x_forwarded_port: is_enabled(headers.x_forwarded_port.as_ref()),
         generate_request_id: is_disabled(headers.request_id.as_ref()).then_some(false),
         proxy_100_continue: true,

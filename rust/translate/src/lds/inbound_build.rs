@@ -12,7 +12,6 @@ use navarch_model::{
     ConfigKey, Diagnostic, InterceptionMode, Kind, ListenerProtocol, MutualTlsMode, Protocol,
     Severity,
 };
-use prost::Message;
 
 use super::access_log;
 use super::facts::duration;
@@ -29,7 +28,7 @@ use crate::address::build_address;
 use crate::encoded::{Encoded, References};
 use crate::http_filter::ListenerClass;
 use crate::name;
-use crate::rds::{InboundRouteInputs, inbound_route_configuration};
+use crate::rds::{InboundRoute, InboundRoutes};
 
 /// The listener that iptables redirects to, and its chains of ports that nobody declares.
 const VIRTUAL_INBOUND: &str = "virtualInbound";
@@ -46,6 +45,14 @@ struct Served<'a> {
     mode: MutualTlsMode,
     /// The routes of its connection managers, encoded.
     routes: OnceCell<Vec<u8>>,
+}
+
+/// What the chains of one listener have in common.
+struct SharedParts<'a> {
+    inputs: &'a InboundInputs,
+    /// What policies put before a TCP proxy, encoded.
+    policy_filters: Writer,
+    routes: InboundRoutes<'a>,
 }
 
 /// One filter chain.
@@ -69,11 +76,15 @@ pub(super) fn build(inputs: &InboundInputs) -> (Encoded<Listener>, Vec<Diagnosti
     let template = Template::of(&rest, field::ONEOFS);
     let mut out = Writer::with_capacity(template.len() + 3072 * chains.len());
     let mut listener = template.fill(&mut out);
-    let mut policy_filters = Writer::default();
-    policies.write_tcp(&mut policy_filters);
+    let mut parts = SharedParts {
+        inputs,
+        policy_filters: Writer::default(),
+        routes: InboundRoutes::new(inputs.default_retry.as_ref()),
+    };
+    policies.write_tcp(&mut parts.policy_filters);
     let place = listener.at(field::FILTER_CHAINS);
     for chain in &chains {
-        chain.write(inputs, policy_filters.as_slice(), place);
+        chain.write(&parts, place);
     }
     let conditions = chains.iter().map(|chain| &chain.conditions);
     let place = listener.at(field::LISTENER_FILTERS);
@@ -187,7 +198,8 @@ fn black_hole(name: &str, port: u32) -> Chain<'_> {
 }
 
 impl Chain<'_> {
-    fn write(&self, inputs: &InboundInputs, policy_filters: &[u8], out: &mut Writer) {
+    fn write(&self, shared: &SharedParts<'_>, out: &mut Writer) {
+        let inputs = shared.inputs;
         let origin = self
             .content
             .and_then(|(served, _)| served.port?.sidecar.as_ref());
@@ -204,9 +216,11 @@ impl Chain<'_> {
             write_metadata_exchange(&inputs.network, out);
             match self.content {
                 None => write_black_hole(out),
-                Some((served, kind)) if kind.is_http => served.write_connection_manager(out),
+                Some((served, kind)) if kind.is_http => {
+                    served.write_connection_manager(&shared.routes, out);
+                }
                 Some((served, _)) => {
-                    out.append(policy_filters);
+                    out.append(shared.policy_filters.as_slice());
                     served.tcp_route().write(&inputs.network, out);
                 }
             }
@@ -246,7 +260,7 @@ impl<'a> Served<'a> {
         }
     }
 
-    fn write_connection_manager(&self, out: &mut Writer) {
+    fn write_connection_manager(&self, routes: &InboundRoutes<'_>, out: &mut Writer) {
         let inputs = self.inputs;
         let stat_prefix = match self.port {
             Some(_) => ["inbound_", &self.name].concat(),
@@ -255,7 +269,7 @@ impl<'a> Served<'a> {
         let manager = HcmInputs {
             class: ListenerClass::SidecarInbound,
             stat_prefix: &name::delimited_stat_name(&stat_prefix),
-            routes: Routes::Inline(self.routes.get_or_init(|| self.encode_routes())),
+            routes: Routes::Inline(self.routes.get_or_init(|| self.encode_routes(routes))),
             protocol: self.protocol(),
             is_explicit_proxy: false,
             dynamic_host: None,
@@ -263,18 +277,13 @@ impl<'a> Served<'a> {
         hcm::write(&inputs.network, &inputs.http, &manager, out);
     }
 
-    fn encode_routes(&self) -> Vec<u8> {
-        let routes = inbound_route_configuration(&InboundRouteInputs {
-            cluster: self.cluster(),
-            hostname: self
-                .port
-                .map(|port| port.hostname.clone())
-                .unwrap_or_default(),
+    fn encode_routes(&self, routes: &InboundRoutes<'_>) -> Vec<u8> {
+        routes.encode(InboundRoute {
+            cluster: &self.cluster(),
+            hostname: self.port.map_or("", |port| &port.hostname),
             port: self.port.map_or(0, |port| port.port.number),
-            default_retry: self.inputs.default_retry.clone(),
             is_grpc: matches!(self.protocol(), Protocol::Grpc | Protocol::GrpcWeb),
-        });
-        routes.encode_to_vec()
+        })
     }
 
     fn tcp_route(&self) -> TcpRoute {

@@ -219,7 +219,7 @@ pub(super) fn write_filter<M: Message + Name + Default>(
     out: &mut Writer,
     write: impl FnOnce(&mut Writer),
 ) {
-    out.message(filter_chain::FILTERS, |out| {
+    out.long_message(filter_chain::FILTERS, |out| {
         out.text(filter::NAME, &[name]);
         out.any::<M>(filter::TYPED_CONFIG, write);
     });

@@ -2,8 +2,8 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/listener.go` `buildSidecarOutboundListeners`.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
@@ -15,6 +15,7 @@ use navarch_snapshot::{EgressScope, MeshSnapshot, ProxyScope};
 use super::facts::{HttpFacts, NetworkFacts, ip_mode};
 use super::filter_chain::{ChainMatch, PLAINTEXT_HTTP, RAW_BUFFER};
 use super::network_filter::TcpRoute;
+use super::outbound_places::OutboundPlaces;
 use super::tcp_routing::TcpRouting;
 use super::{reserved, service_address};
 use crate::address::{self, IpMode};
@@ -36,62 +37,6 @@ pub struct OutboundInputs {
     pub(super) chains: Vec<OutboundChain>,
     /// Services whose chains had to yield.
     pub(super) rejected: Vec<Rejection>,
-}
-
-/// Some addresses and ports at which a sidecar may have outbound listeners.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct OutboundPlaces {
-    /// Ports, on whatever address.
-    pub ports: BTreeSet<u32>,
-    /// Addresses by port.
-    pub addresses: BTreeMap<u32, BTreeSet<Arc<str>>>,
-}
-
-impl OutboundPlaces {
-    /// Add where services have their listeners, on top of what is there.
-    ///
-    /// Where a listener is for an endpoint, the port counts on every address.
-    pub fn add_services<'a>(
-        &mut self,
-        scope: &ProxyScope,
-        services: impl Iterator<Item = &'a Shared<Service>>,
-    ) {
-        let mode = ip_mode(&scope.group);
-        for service in services {
-            let addresses = service_address::of(service, &scope.group);
-            for port in &service.ports {
-                let is_shared = addresses.is_empty()
-                    || scope.sidecar.is_some()
-                    || scope.group.interception == InterceptionMode::None
-                    || addresses.iter().any(|address| address.contains('/'));
-                if is_shared {
-                    self.ports.insert(port.number);
-                    continue;
-                }
-                let known = self.addresses.entry(port.number).or_default();
-                if port.protocol.listener_protocol() == ListenerProtocol::Http {
-                    known.extend(mode.wildcards().iter().map(|bind| Arc::from(*bind)));
-                } else {
-                    known.extend(addresses.iter().map(|address| Arc::clone(address)));
-                }
-            }
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.ports.is_empty() && self.addresses.is_empty()
-    }
-
-    fn has_port(&self, port: u32) -> bool {
-        self.ports.contains(&port) || self.addresses.contains_key(&port)
-    }
-
-    /// Whether a listener there is meant.
-    pub fn has(&self, port: u32, bind: &Arc<str>) -> bool {
-        let known = || self.addresses.get(&port);
-        self.ports.contains(&port) || known().is_some_and(|known| known.contains(bind))
-    }
 }
 
 impl OutboundInputs {
@@ -189,6 +134,15 @@ struct Entry {
 }
 
 impl Entry {
+    /// Whether one connection manager serves what is there and what comes: its routes tell the services apart.
+    fn serves_alike(&self, incoming: Protocol) -> bool {
+        match incoming.listener_protocol() {
+            ListenerProtocol::Http => !self.protocol.is_tcp(),
+            ListenerProtocol::Auto => self.protocol.is_unsupported(),
+            ListenerProtocol::Tcp => false,
+        }
+    }
+
     /// Add a chain unless one is there that Envoy can't tell from it; whether its traffic gets what it says.
     fn add(&mut self, chain: OutboundChain) -> bool {
         match self.by_key.entry(chain.conditions.conflict_key()) {
@@ -219,7 +173,8 @@ struct Collector<'a> {
     wildcards: Arc<[Arc<str>]>,
     /// Where listeners are wanted; `None` for everywhere.
     places: Option<&'a OutboundPlaces>,
-    entries: BTreeMap<(Arc<str>, u32), Entry>,
+    /// By address and port.
+    entries: BTreeMap<Arc<str>, BTreeMap<u32, Entry>>,
 }
 
 /// The outbound listeners of a sidecar, by address and port.
@@ -254,7 +209,11 @@ pub(super) fn inputs(
             rejected: entry.rejected,
         }
     };
-    collector.entries.into_values().map(finish).collect()
+    let entries = collector.entries.into_values();
+    entries
+        .flat_map(BTreeMap::into_values)
+        .map(finish)
+        .collect()
 }
 
 fn shared(addresses: &[&str]) -> Arc<[Arc<str>]> {
@@ -294,7 +253,7 @@ impl Collector<'_> {
             return;
         }
         // Ports that the listeners before this one claim are theirs alone.
-        for entry in self.entries.values_mut() {
+        for entry in self.entries.values_mut().flat_map(BTreeMap::values_mut) {
             entry.is_locked = true;
         }
         for service in &egress.services {
@@ -393,6 +352,12 @@ impl Collector<'_> {
             return;
         }
         if port.protocol.listener_protocol() == ListenerProtocol::Http {
+            let wildcard = self.mode.wildcards()[0];
+            let known = self.find_entry(wildcard, port.number);
+            // Most services of a mesh are HTTP on a few ports.
+            if known.is_some_and(|entry| !entry.is_locked && entry.serves_alike(port.protocol)) {
+                return;
+            }
             self.place(routing, &candidate(self.wildcards.clone(), None));
             return;
         }
@@ -421,43 +386,46 @@ impl Collector<'_> {
     }
 
     fn place(&mut self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) {
-        let Some(bind) = candidate.binding.binds.first().cloned() else {
+        let Some(bind) = candidate.binding.binds.first() else {
             return;
         };
-        let key = (bind, candidate.port.number);
-        if self.places.is_some_and(|places| !places.has(key.1, &key.0)) {
+        let port = candidate.port.number;
+        if self.places.is_some_and(|places| !places.has(port, bind)) {
             return;
         }
         let incoming = candidate.port.protocol;
-        let Some(entry) = self.entries.get(&key) else {
-            let entry = self.new_entry(routing, candidate);
-            self.entries.insert(key, entry);
+        let Some(entry) = self.find_entry(bind, port) else {
+            self.set_entry(routing, candidate, bind);
             return;
         };
-        if entry.is_locked {
+        if entry.is_locked || entry.serves_alike(incoming) {
             return;
         }
         let existing = entry.protocol;
-        let is_same_kind = match incoming.listener_protocol() {
-            ListenerProtocol::Http => !existing.is_tcp(),
-            ListenerProtocol::Auto => existing.is_unsupported(),
-            ListenerProtocol::Tcp => false,
-        };
-        // One connection manager serves all: its routes tell the services apart.
-        if is_same_kind {
-            return;
-        }
         if is_server_first_conflict(incoming, existing) {
-            self.reject(&key, candidate, RejectionReason::ServerFirst);
+            self.reject(bind, candidate, RejectionReason::ServerFirst);
             return;
         }
         if incoming.is_unsupported() && existing.is_http() {
-            let entry = self.new_entry(routing, candidate);
-            self.entries.insert(key, entry);
+            self.set_entry(routing, candidate, bind);
             return;
         }
         let chains = self.chains(routing, candidate);
-        self.merge(&key, candidate, chains);
+        self.merge(bind, candidate, chains);
+    }
+
+    fn find_entry(&self, bind: &str, port: u32) -> Option<&Entry> {
+        self.entries.get(bind)?.get(&port)
+    }
+
+    fn find_entry_mut(&mut self, bind: &str, port: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(bind)?.get_mut(&port)
+    }
+
+    fn set_entry(&mut self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>, bind: &Arc<str>) {
+        let entry = self.new_entry(routing, candidate);
+        let of_bind = self.entries.entry(bind.clone()).or_default();
+        of_bind.insert(candidate.port.number, entry);
     }
 
     fn new_entry(&self, routing: &TcpRouting<'_>, candidate: &Candidate<'_>) -> Entry {
@@ -484,13 +452,8 @@ impl Collector<'_> {
         entry
     }
 
-    fn merge(
-        &mut self,
-        key: &(Arc<str>, u32),
-        candidate: &Candidate<'_>,
-        chains: Vec<OutboundChain>,
-    ) {
-        let Some(entry) = self.entries.get_mut(key) else {
+    fn merge(&mut self, bind: &str, candidate: &Candidate<'_>, chains: Vec<OutboundChain>) {
+        let Some(entry) = self.find_entry_mut(bind, candidate.port.number) else {
             return;
         };
         let mut is_rejected = false;
@@ -502,16 +465,11 @@ impl Collector<'_> {
             entry.protocol = Protocol::Unsupported;
         }
         if is_rejected {
-            self.reject(key, candidate, RejectionReason::SameMatch);
+            self.reject(bind, candidate, RejectionReason::SameMatch);
         }
     }
 
-    fn reject(
-        &mut self,
-        key: &(Arc<str>, u32),
-        candidate: &Candidate<'_>,
-        reason: RejectionReason,
-    ) {
+    fn reject(&mut self, bind: &str, candidate: &Candidate<'_>, reason: RejectionReason) {
         let service = candidate.service;
         let rejection = Rejection {
             registry: service.registry,
@@ -520,7 +478,7 @@ impl Collector<'_> {
             hostname: service.hostname.clone(),
             reason,
         };
-        if let Some(entry) = self.entries.get_mut(key) {
+        if let Some(entry) = self.find_entry_mut(bind, candidate.port.number) {
             entry.rejected.push(rejection);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: istio `pilot/pkg/networking/core/tracing.go`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use navarch_envoy::envoy::r#type::metadata::v3::metadata_key::{PathSegment, path_segment::Segment};
@@ -13,7 +13,11 @@ use navarch_envoy::envoy::r#type::tracing::v3::custom_tag::{
     Environment, Header, Literal, Metadata, Type,
 };
 use navarch_envoy::envoy::r#type::v3::Percent;
+use navarch_envoy::field::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{self as manager, tracing};
+use navarch_envoy::field::envoy::r#type::tracing::v3::custom_tag;
+use navarch_envoy::wire::Writer;
 use navarch_model::{CustomTag as TagSettings, ProxyTracing};
+use prost::Message;
 
 use super::facts::HttpFacts;
 
@@ -40,24 +44,37 @@ const POLICY_TAGS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The tracing block; `None` when the mesh traces nothing.
-pub(super) fn build(facts: &HttpFacts) -> Option<Tracing> {
+/// A tag's value.
+enum TagValue<'a> {
+    /// Of a policy on trial: the whole tag, encoded.
+    Policy(&'static [u8]),
+    Literal(&'a str),
+    Custom(&'a TagSettings),
+}
+
+/// Write the tracing block of a connection manager; there is none when the mesh traces nothing.
+pub(super) fn write(facts: &HttpFacts, out: &mut Writer) {
     if !facts.has_tracing {
-        return None;
+        return;
     }
     let unset = ProxyTracing::default();
     let settings = facts.proxy_config.tracing.as_ref().unwrap_or(&unset);
     let percent = |value: f64| Some(Percent { value });
-    let mut custom_tags = tags(facts, settings);
-    custom_tags.sort_by(|a, b| a.tag.cmp(&b.tag));
-    Some(Tracing {
+    let rest = Tracing {
         client_sampling: percent(100.0),
         random_sampling: percent(sampling(settings.sampling.0)),
         overall_sampling: percent(100.0),
         max_path_tag_length: Some(settings.max_path_tag_length).filter(|length| *length > 0),
-        custom_tags,
         ..Tracing::default()
-    })
+    };
+    let mut tags = tags(facts, settings);
+    tags.sort_by_key(|(name, _)| *name);
+    out.long_message(manager::TRACING, |out| {
+        out.append_message(&rest);
+        for (name, value) in &tags {
+            value.write(name, out);
+        }
+    });
 }
 
 /// The share in percent: 0 is unset, and Istio takes more than all for a mistake.
@@ -69,12 +86,16 @@ fn sampling(value: f64) -> f64 {
     }
 }
 
-fn tags(facts: &HttpFacts, settings: &ProxyTracing) -> Vec<CustomTag> {
+fn tags<'a>(facts: &'a HttpFacts, settings: &'a ProxyTracing) -> Vec<(&'a str, TagValue<'a>)> {
+    static POLICY: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let tags = POLICY_TAGS.iter();
+        tags.map(|(name, key)| tag(name, policy_tag(key)).encode_to_vec())
+            .collect()
+    });
     let mut tags = Vec::with_capacity(9 + settings.custom_tags.len());
     if settings.enable_istio_tags.unwrap_or(true) {
-        for (name, key) in POLICY_TAGS {
-            tags.push(tag(name, policy_tag(key)));
-        }
+        let policy = POLICY_TAGS.iter().zip(POLICY.iter());
+        tags.extend(policy.map(|((name, _), tag)| (*name, TagValue::Policy(tag))));
         for (name, value, unset) in [
             (
                 "istio.canonical_revision",
@@ -90,13 +111,32 @@ fn tags(facts: &HttpFacts, settings: &ProxyTracing) -> Vec<CustomTag> {
             ("istio.mesh_id", &facts.mesh_id, "unknown"),
             ("istio.namespace", &facts.namespace, "default"),
         ] {
-            tags.push(tag(name, literal(known(value, unset))));
+            tags.push((name, TagValue::Literal(known(value, unset))));
         }
     }
-    for (name, settings) in &settings.custom_tags {
-        tags.extend(custom(settings).map(|kind| tag(name, kind)));
-    }
+    let custom = settings.custom_tags.iter();
+    tags.extend(custom.map(|(name, settings)| (name.as_str(), TagValue::Custom(settings))));
     tags
+}
+
+impl TagValue<'_> {
+    fn write(&self, name: &str, out: &mut Writer) {
+        match self {
+            Self::Policy(tag) => out.encoded(tracing::CUSTOM_TAGS, tag),
+            Self::Literal(value) => out.message(tracing::CUSTOM_TAGS, |out| {
+                out.text(custom_tag::TAG, &[name]);
+                out.message(custom_tag::LITERAL, |out| {
+                    out.text(custom_tag::literal::VALUE, &[value]);
+                });
+            }),
+            Self::Custom(settings) => {
+                if let Some(kind) = custom(settings) {
+                    let tag = tag(name, kind);
+                    out.message(tracing::CUSTOM_TAGS, |out| out.append_message(&tag));
+                }
+            }
+        }
+    }
 }
 
 fn known<'a>(value: &'a Arc<str>, unset: &'a str) -> &'a str {
