@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from navarch import core, errors, home, platforms, settings
-from navarch.feedback import board, reporter
+from navarch.feedback import blame, board, reporter
 from navarch.identity import keeper, reviews
 from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
@@ -83,6 +83,7 @@ class App:
         applier = _Applier(self._core, self._webhooks)
         self._pipeline = pipeline.Pipeline(applier, merged, self._gate, batcher.Batcher())
         self._pipeline.watch(self._platforms.note)
+        self._blame = blame.Blame(self._core.config_dump)
         self._reporter = reporter.Reporter(
             [self._pipeline.diagnostics, self._core_diagnostics], locate.locate
         )
@@ -200,9 +201,10 @@ class App:
 
     def _core_diagnostics(self) -> Sequence[records.Diagnostic]:
         find = self._pipeline.find_origin
+        told = self._core.diagnostics()
         return [
-            dataclasses.replace(told, origin=find(told.key) if told.key else None)
-            for told in self._core.diagnostics()
+            dataclasses.replace(each, origin=find(each.key)) if each.key else each
+            for each in (*told, *self._blame.collect(told))
         ]
 
     def _questions(self) -> http.Questions:

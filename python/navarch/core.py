@@ -392,7 +392,10 @@ def build_node(node: dict[str, Any]) -> dict[str, Any]:
 def _diagnostic(row: tuple[str, str, str, str, str, str, str]) -> records.Diagnostic:
     kind, namespace, name, code, severity, field_path, message = row
     key = records.SourceKey(kind, namespace, name) if kind else None
-    return records.Diagnostic(code, message, records.Severity(severity.lower()), key, field_path)
+    # What is of no object is of a proxy, by its id.
+    origin = records.Origin(name) if name and key is None else None
+    level = records.Severity(severity.lower())
+    return records.Diagnostic(code, message, level, key, field_path, origin)
 
 
 def _now() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from navarch import records
+from navarch.feedback import blame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +38,7 @@ _CONFLICT_CODES: Final = frozenset(
     }
 )
 _TRANSLATION_CODES: Final = frozenset({"core-failed", "translation-failed", "undecodable-object"})
+_REJECTION_CODES: Final = frozenset({blame.CODE})
 _LEVELS: Final = {
     records.Severity.ERROR: "ERROR",
     records.Severity.WARNING: "WARNING",
@@ -52,13 +54,16 @@ def build_status(told: Sequence[records.Diagnostic], generation: int) -> dict[st
     reference = [each for each in told if each.code in _REFERENCE_CODES]
     conflict = [each for each in told if each.code in _CONFLICT_CODES]
     failed = [each for each in told if each.code in _TRANSLATION_CODES]
-    grouped = {id(each) for each in (*reference, *conflict, *failed)}
+    rejected = [each for each in told if each.code in _REJECTION_CODES]
+    grouped = {id(each) for each in (*reference, *conflict, *failed, *rejected)}
     errors = [each for each in told if each.severity is records.Severity.ERROR]
     invalid = [each for each in errors if id(each) not in grouped]
     idle = [each for each in told if each.code == "unsupported-kind"]
+    unprogrammed = failed or idle
+    why = "RejectedByProxy" if rejected and not unprogrammed else "NotProgrammed"
     conditions = [
         _condition("Accepted", invalid, ("Accepted", "Invalid"), is_good=True),
-        _condition("Programmed", failed or idle, ("Programmed", "NotProgrammed"), is_good=True),
+        _condition("Programmed", [*unprogrammed, *rejected], ("Programmed", why), is_good=True),
         _condition("ResolvedRefs", reference, ("ResolvedRefs", "UnresolvedRefs"), is_good=True),
         _condition("Conflicted", conflict, ("NoConflicts", "Conflicted"), is_good=False),
     ]
