@@ -41,7 +41,6 @@ pub struct Authorizer {
     pub backend: ProviderService,
     pub timeout: Option<Span>,
     pub fail_open: bool,
-    pub clear_route_cache: Option<bool>,
     /// An HTTP status in decimal, or "".
     pub status_on_error: String,
     pub include_request_body_in_check: Option<RequestBody>,

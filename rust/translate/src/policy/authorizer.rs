@@ -38,7 +38,8 @@ impl FoundAuthorizer {
 /// The authorizer of a name, or what is wrong with it.
 pub(super) fn find_authorizer(mesh: &MeshSnapshot, name: &str) -> Result<FoundAuthorizer, String> {
     let providers = &mesh.mesh_config.extension_providers;
-    let Some(provider) = providers.iter().find(|provider| provider.name == name) else {
+    let mut named = providers.iter().filter(|provider| provider.name == name);
+    let Some(provider) = named.next() else {
         return Err(format!("MeshConfig has no extension provider `{name}`"));
     };
     let settings = settings_of(provider)
@@ -48,18 +49,62 @@ pub(super) fn find_authorizer(mesh: &MeshSnapshot, name: &str) -> Result<FoundAu
         AuthorizerSettings::Grpc(grpc) => &grpc.backend,
     };
     let of_provider = |reason| format!("the extension provider `{name}` can't be asked: {reason}");
+    if named.next().is_some() {
+        return Err(of_provider("MeshConfig has several of its name".to_owned()));
+    }
+    check_name(name).map_err(of_provider)?;
     let found = FoundAuthorizer {
         place: find_cluster(mesh, backend).map_err(of_provider)?,
         settings,
     };
     parse_status(&found.common().status_on_error).map_err(of_provider)?;
-    match &found.settings {
-        AuthorizerSettings::Http(http)
-            if !http.path_prefix.is_empty() && !http.path_prefix.starts_with('/') =>
-        {
-            Err(of_provider("its pathPrefix must begin with `/`".to_owned()))
-        }
-        _ => Ok(found),
+    if let AuthorizerSettings::Http(http) = &found.settings {
+        check_http(http).map_err(of_provider)?;
+    }
+    Ok(found)
+}
+
+/// The name becomes a part of names in metadata, of policies and of metrics.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_own = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label = name.len() <= 63 && name.chars().all(is_own);
+    if is_label && !name.starts_with('-') && !name.ends_with('-') {
+        return Ok(());
+    }
+    Err("its name must be at most 63 small letters, digits and inner hyphens".to_owned())
+}
+
+fn check_http(settings: &HttpAuthorizer) -> Result<(), String> {
+    if !settings.path_prefix.is_empty() && !settings.path_prefix.starts_with('/') {
+        return Err("its pathPrefix must begin with `/`".to_owned());
+    }
+    let fields = [
+        (
+            "includeRequestHeadersInCheck",
+            &settings.include_request_headers_in_check,
+        ),
+        ("includeHeadersInCheck", &settings.include_headers_in_check),
+        (
+            "headersToUpstreamOnAllow",
+            &settings.headers_to_upstream_on_allow,
+        ),
+        (
+            "headersToDownstreamOnDeny",
+            &settings.headers_to_downstream_on_deny,
+        ),
+        (
+            "headersToDownstreamOnAllow",
+            &settings.headers_to_downstream_on_allow,
+        ),
+    ];
+    match fields
+        .iter()
+        .find(|(_, names)| names.iter().any(|name| name == "*"))
+    {
+        Some((field, _)) => Err(format!(
+            "its {field} has a `*` alone; write the beginning or the end of names beside it"
+        )),
+        None => Ok(()),
     }
 }
 

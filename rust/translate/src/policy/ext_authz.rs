@@ -46,7 +46,6 @@ pub(super) fn http(found: &FoundAuthorizer, provider: &str) -> HttpFilter {
     let config = ExtAuthz {
         transport_api_version: ApiVersion::V3 as i32,
         failure_mode_allow: common.fail_open,
-        clear_route_cache: common.clear_route_cache.unwrap_or(false),
         status_on_error: found.status_on_error().map(|status| HttpStatus {
             code: status as i32,
         }),

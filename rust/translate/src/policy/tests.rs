@@ -362,7 +362,7 @@ fn a_custom_policy_asks_its_provider_and_refuses_where_it_cant() {
 
 #[test]
 fn an_authorizer_is_asked_as_its_provider_says() {
-    let fields = r#""timeout": "2s", "failOpen": true, "statusOnError": "503", "clearRouteCache": true, "pathPrefix": "/p",
+    let fields = r#""timeout": "2s", "failOpen": true, "statusOnError": "503", "pathPrefix": "/p",
         "includeRequestBodyInCheck": {"maxRequestBytes": 9, "allowPartialMessage": true},
         "includeHeadersInCheck": ["x-*"], "includeAdditionalHeadersInCheck": {"k": "v"},
         "headersToUpstreamOnAllow": ["*-up"], "headersToDownstreamOnDeny": ["d"], "headersToDownstreamOnAllow": ["o"]"#;
@@ -378,7 +378,6 @@ fn an_authorizer_is_asked_as_its_provider_says() {
         r#""timeout":"2s""#,
         r#""failure_mode_allow":true"#,
         r#""status_on_error":{"code":"ServiceUnavailable"}"#,
-        r#""clear_route_cache":true"#,
         r#""path_prefix":"/p""#,
         r#""max_request_bytes":9"#,
         r#""allowed_headers":{"patterns":[{"ignore_case":true,"prefix":"x-"}]}"#,

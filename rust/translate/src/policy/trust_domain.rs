@@ -17,7 +17,12 @@ pub(super) fn with_aliases(principals: &[String], domains: &[Arc<str>]) -> Vec<S
             Some((domain, rest)) if is_own(domain, domains) => {
                 let mut named: Vec<String> = Vec::new();
                 for own in domains {
-                    let one = format!("{own}/{rest}");
+                    // A beginning that is left open fits this domain as it stands.
+                    let one = if has_suffix(own, domain) {
+                        principal.clone()
+                    } else {
+                        format!("{own}/{rest}")
+                    };
                     if !named.contains(&one) {
                         named.push(one);
                     }
@@ -31,7 +36,21 @@ pub(super) fn with_aliases(principals: &[String], domains: &[Arc<str>]) -> Vec<S
 }
 
 fn is_own(domain: &str, domains: &[Arc<str>]) -> bool {
-    domain == LOCAL || domains.iter().any(|own| **own == *domain)
+    let fits = |own: &str, domain: &str| has_prefix(own, domain) || has_suffix(own, domain);
+    let is_alike = |own: &Arc<str>| **own == *domain || fits(own, domain) || fits(domain, own);
+    domain == LOCAL || domains.iter().any(is_alike)
+}
+
+/// Whether a text fits `beginning*`.
+fn has_prefix(text: &str, pattern: &str) -> bool {
+    let beginning = pattern.strip_suffix('*');
+    beginning.is_some_and(|beginning| text.starts_with(beginning))
+}
+
+/// Whether a text fits `*end`.
+fn has_suffix(text: &str, pattern: &str) -> bool {
+    let end = pattern.strip_prefix('*');
+    end.is_some_and(|end| text.ends_with(end))
 }
 
 /// Domain and rest of `<domain>/ns/<namespace>/sa/<account>`, unless any domain is meant.
@@ -57,6 +76,17 @@ mod tests {
         assert_eq!(all("old.example/ns/a/sa/b"), both);
         assert_eq!(all("new.example/ns/a/sa/b"), both);
         assert_eq!(all("cluster.local/ns/a/sa/b"), both);
+    }
+
+    #[test]
+    fn domains_may_be_left_open_at_one_end() {
+        let both = ["new.example/ns/a/sa/b", "old.example/ns/a/sa/b"];
+        assert_eq!(all("old*/ns/a/sa/b"), both);
+        assert_eq!(all("*.example/ns/a/sa/b"), ["*.example/ns/a/sa/b"]);
+        assert_eq!(
+            all("*ld.example/ns/a/sa/b"),
+            ["new.example/ns/a/sa/b", "*ld.example/ns/a/sa/b"]
+        );
     }
 
     #[test]
