@@ -75,7 +75,7 @@ walls: build ## who may import whom, sizes, plates
 	pytest --quiet tests/contracts
 
 .PHONY: servers
-servers: ## build kube-apiserver, etcd and helm for the tests (needs Go; kept in NAVARCH_SERVERS or NAVARCH_CACHE)
+servers: ## build kube-apiserver, etcd, helm and Istio's agent for the tests (needs Go; kept in NAVARCH_SERVERS or NAVARCH_CACHE)
 	$(PYTHON) tests/kubernetes/servers/build.py
 
 .PHONY: test

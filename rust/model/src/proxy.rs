@@ -172,6 +172,12 @@ impl Proxy {
             id: String,
             metadata: Option<NodeMetadata>,
             locality: NodeLocality,
+            extensions: Vec<Extension>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Extension {
+            name: String,
         }
         #[derive(Deserialize, Default)]
         #[serde(default)]
@@ -182,7 +188,17 @@ impl Proxy {
         }
         let node: Node = serde_json::from_slice(node)
             .map_err(|e| NodeError(format!("the node is not as Envoy writes it: {e}")))?;
-        let metadata = node.metadata.unwrap_or_default();
+        let mut metadata = node.metadata.unwrap_or_default();
+        // Istio's agent names its own version beside any Envoy; Envoy itself tells what it was built with.
+        let is_stock = !node.extensions.is_empty()
+            && !node
+                .extensions
+                .iter()
+                .any(|each| each.name.contains("istio"));
+        if is_stock && !metadata.istio_version.is_empty() {
+            metadata.istio_version.clear();
+            metadata.workload_certificate = true;
+        }
         let locality = Locality {
             region: node.locality.region.into(),
             zone: node.locality.zone.into(),
@@ -286,4 +302,25 @@ impl Proxy {
 
 fn is_ip(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Proxy;
+
+    fn proxy(extensions: &str) -> Proxy {
+        let node = format!(
+            r#"{{"id": "sidecar~10.0.0.1~a.b~b.svc.cluster.local", "extensions": {extensions},
+            "metadata": {{"NAMESPACE": "b", "ISTIO_VERSION": "1.32.0"}}}}"#
+        );
+        Proxy::from_node_json(node.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn envoys_own_word_says_whose_build_it_is() {
+        let stock = proxy(r#"[{"name": "envoy.filters.http.router"}]"#);
+        assert!(!stock.is_istio() && stock.has_workload_certificate());
+        let istios = r#"[{"name": "envoy.filters.http.router"}, {"name": "istio.alpn"}]"#;
+        assert!(proxy(istios).is_istio() && proxy("[]").is_istio());
+    }
 }

@@ -1,4 +1,4 @@
-"""Builds kube-apiserver, etcd and helm from the modules pinned beside this file, and finds Gateway API's definitions.
+"""Builds kube-apiserver, etcd, helm and Istio's agent from the modules pinned here, and finds Gateway API's definitions.
 
 The folder of a build is named after the pins, so that a cache serves any checkout and never an outdated one.
 """
@@ -20,25 +20,38 @@ _PACKAGES: Final = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "helm": "helm.sh/helm/v4/cmd/helm",
+    "pilot_agent": "istio.io/istio/pilot/cmd/pilot-agent",
 }
 _DEFINITIONS: Final = "gateway_api"
 _DEFINITIONS_MODULE: Final = "sigs.k8s.io/gateway-api"
+_AGENT_MODULE: Final = "istio.io/istio"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the programs are, and the file of Gateway API's CustomResourceDefinitions."""
+    """Where the programs are, and the file of Gateway API's CustomResourceDefinitions.
+
+    Attributes:
+        pilot_agent: Istio's agent; `bootstrap_template` is what it makes Envoy's bootstrap of.
+    """
 
     etcd: Path
     apiserver: Path
     helm: Path
+    pilot_agent: Path
     gateway_api: Path
 
     @property
     def are_built(self) -> bool:
         """Whether all are there."""
         files = (self.etcd, self.apiserver, self.helm, self.gateway_api)
-        return all(path.is_file() for path in files)
+        agents = (self.pilot_agent, self.bootstrap_template)
+        return all(path.is_file() for path in (*files, *agents))
+
+    @property
+    def bootstrap_template(self) -> Path:
+        """Return the template that Istio's images have beside her agent."""
+        return self.pilot_agent.with_suffix(".json")
 
 
 def folder() -> Path:
@@ -75,17 +88,26 @@ def build(servers: Servers) -> None:
         made.rename(target)
     if not servers.gateway_api.is_file():
         _write_definitions(servers.gateway_api)
+    if not servers.bootstrap_template.is_file():
+        istio = _module_folder("pilot_agent", _AGENT_MODULE)
+        template = istio / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
+        servers.bootstrap_template.write_bytes(template.read_bytes())
 
 
 def _write_definitions(target: Path) -> None:
     """Write the definitions of the module's standard channel into one file."""
-    command = ["go", "mod", "download", "-json", _DEFINITIONS_MODULE]
-    told = subprocess.run(command, check=True, cwd=_HERE / _DEFINITIONS, capture_output=True)
-    folder = Path(json.loads(told.stdout)["Dir"], "config", "crd", "standard")
+    folder = _module_folder(_DEFINITIONS, _DEFINITIONS_MODULE) / "config" / "crd" / "standard"
     texts = [file.read_text() for file in sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))]
     made = target.with_suffix(".new")
     made.write_text("\n---\n".join(texts))
     made.rename(target)
+
+
+def _module_folder(name: str, module: str) -> Path:
+    """Return where Go keeps a module's sources, of the version that is pinned."""
+    command = ["go", "mod", "download", "-json", module]
+    told = subprocess.run(command, check=True, cwd=_HERE / name, capture_output=True)
+    return Path(json.loads(told.stdout)["Dir"])
 
 
 def main() -> None:
