@@ -1,4 +1,4 @@
-"""Builds kube-apiserver, etcd, helm and Istio's agent from the modules pinned here, and finds Gateway API's definitions.
+"""Builds kube-apiserver, etcd, helm and Istio's agent by the pins beside this, and finds Gateway API's definitions.
 
 The folder of a build is named after the pins, so that a cache serves any checkout and never an outdated one.
 """
