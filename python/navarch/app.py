@@ -15,6 +15,7 @@ from navarch.ingest import barrier, batcher, merger, pipeline, reader
 from navarch.ops import http, metrics
 from navarch.runtime import supervisor
 from navarch.sources.file import locate, mesh_settings
+from navarch.sources.key_sets import fetch
 from navarch.sources.key_sets import source as key_sets
 from navarch.webhooks import certificates, door
 
@@ -73,7 +74,9 @@ class App:
         ):
             if path is not None:
                 self._sources.append(mesh_settings.MeshSettingsSource(subject, path))
-        self._sources.append(key_sets.KeySetSource(self._core.wanted_key_sets))
+        fetch_key_set = fetch.Fetcher(told.blocked_key_networks).fetch_key_set
+        wanted = self._core.wanted_key_sets
+        self._sources.append(key_sets.KeySetSource(wanted, fetch_key_set=fetch_key_set))
         names = [each.name for each in (*self._sources, *self._platforms.growing)]
         merged = merger.Merger(
             reader.read_object, names, [reader.default_mesh_config()], reader.WITHOUT_EFFECT

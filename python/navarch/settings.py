@@ -19,6 +19,10 @@ REGISTRIES: Final = (FILE, KUBERNETES)
 """The platforms that `--registries` chooses from; Kubernetes' is Istio's name for it."""
 
 
+BLOCKED_KEY_ADDRESSES: Final = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")
+"""What no issuer has and clouds tell their secrets at: link-local addresses, and the metadata service by IPv6."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Address:
     """A host and port to listen on; port 0 takes a free one."""
@@ -139,6 +143,7 @@ class Settings:
         cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
         log_level: Name of the lowest level that is logged.
+        blocked_key_addresses: Networks where no keys of token issuers are fetched, several of them with commas between.
         registries: The platforms that are read; none given takes files where there is a directory of them, and
             Kubernetes where there is a kubeconfig or navarch runs in a Pod.
         kubeconfig: The file that tells where the API server is; None for the Pod's own account.
@@ -165,6 +170,7 @@ class Settings:
     log_level: str = "INFO"
     allow_plaintext: bool = False
     identity: Identity | None = None
+    blocked_key_addresses: tuple[str, ...] = BLOCKED_KEY_ADDRESSES
 
     registries: tuple[str, ...] = ()
     kubeconfig: Path | None = None
@@ -173,6 +179,21 @@ class Settings:
     system_namespace: str = "istio-system"
     remote_sync_seconds: float = 30.0
     is_in_cluster: bool = False
+
+    @property
+    def blocked_key_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks where no keys of token issuers are fetched.
+
+        Raises:
+            errors.SettingsError: One of them is none.
+        """
+        told = ",".join(self.blocked_key_addresses).split(",")
+        try:
+            return tuple(ipaddress.ip_network(each.strip()) for each in told if each.strip())
+        except ValueError as error:
+            raise errors.SettingsError(
+                f"--blocked-key-address: {error}; give networks such as 10.0.0.0/8"
+            ) from error
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -200,6 +221,7 @@ class Settings:
                 f"--registries {KUBERNETES} needs a --kubeconfig outside of a cluster"
             )
         self._check_cluster_flags()
+        _ = self.blocked_key_networks
         for path in self.config_dirs:
             if not path.exists():
                 raise errors.SettingsError(f"--config-dir {path} does not exist")

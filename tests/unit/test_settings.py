@@ -38,3 +38,17 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         settings.Settings(config_dirs=(tmp_path,), mesh_config=Path("/nonexistent"))
     with pytest.raises(errors.SettingsError, match="--mesh-networks"):
         settings.Settings(config_dirs=(tmp_path,), mesh_networks=tmp_path)
+
+
+def test_blocked_networks_are_read_as_istio_writes_them(tmp_path: Path) -> None:
+    told = settings.Settings(
+        (tmp_path,), blocked_key_addresses=("10.0.0.0/8, 192.168.0.0/16", "::1")
+    )
+    assert [str(each) for each in told.blocked_key_networks] == [
+        "10.0.0.0/8",
+        "192.168.0.0/16",
+        "::1/128",
+    ]
+    assert settings.Settings((tmp_path,), blocked_key_addresses=()).blocked_key_networks == ()
+    with pytest.raises(errors.SettingsError, match="--blocked-key-address"):
+        settings.Settings((tmp_path,), blocked_key_addresses=("10.0.0.1/8",))

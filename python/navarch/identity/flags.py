@@ -1,4 +1,4 @@
-"""The flags of the authenticated port."""
+"""The flags of the authenticated port, and of the keys of token issuers."""
 
 from __future__ import annotations
 
@@ -90,9 +90,21 @@ _OPTIONS: Final = (
 )
 
 
+_KEY_OPTION: Final = click.option(
+    "--blocked-key-address",
+    "blocked_key_addresses",
+    multiple=True,
+    default=settings.BLOCKED_KEY_ADDRESSES,
+    show_default=True,
+    # The second is Istio's.
+    envvar=["NAVARCH_BLOCKED_KEY_ADDRESS", "BLOCKED_CIDRS_IN_JWKS_URIS"],
+    help="Network where no keys of token issuers are fetched (jwksUri); several with commas. Repeatable.",
+)
+
+
 def identity_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS, _KEY_OPTION)):
         command = option(command)
     return command
 

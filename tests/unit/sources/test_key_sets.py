@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import http.server
+import ipaddress
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -155,10 +156,13 @@ class _Issuer(http.server.BaseHTTPRequestHandler):
             "/keys": KEYS,
             "/huge": "x" * (fetch.MAX_BYTES + 1),
         }
+        other = f"http://127.0.0.2:{host.rpartition(':')[2]}/keys"
+        pages["/elsewhere/.well-known/openid-configuration"] = json.dumps({"jwks_uri": other})
         page = pages.get(self.path)
-        if self.path == "/file":
+        moved = {"/file": "file:///etc/passwd", "/moved": other}
+        if self.path in moved:
             self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd")
+            self.send_header("Location", moved[self.path])
         else:
             self.send_response(200 if page else 404)
         self.end_headers()
@@ -178,8 +182,8 @@ def issuer() -> Iterator[str]:
 
 
 def test_a_set_is_fetched_from_its_address_or_found_by_discovery(issuer: str) -> None:
-    assert fetch.fetch_key_set(f"{issuer}/keys", 5) == KEYS
-    assert fetch.fetch_key_set(f"{issuer}/.well-known/openid-configuration", 5) == KEYS
+    assert fetch.Fetcher().fetch_key_set(f"{issuer}/keys", 5) == KEYS
+    assert fetch.Fetcher().fetch_key_set(f"{issuer}/.well-known/openid-configuration", 5) == KEYS
 
 
 @pytest.mark.parametrize(
@@ -188,13 +192,32 @@ def test_a_set_is_fetched_from_its_address_or_found_by_discovery(issuer: str) ->
 )
 def test_what_is_too_much_or_not_there_is_an_error(issuer: str, path: str, told: str) -> None:
     with pytest.raises(errors.SourceError, match=told):
-        fetch.fetch_key_set(f"{issuer}{path}", 5)
+        fetch.Fetcher().fetch_key_set(f"{issuer}{path}", 5)
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://a/b", "http://127.0.0.1:1/"])
 def test_only_the_web_is_asked(address: str) -> None:
     with pytest.raises(errors.SourceError):
-        fetch.fetch_key_set(address, 1)
+        fetch.Fetcher().fetch_key_set(address, 1)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"]
+)
+def test_blocked_networks_are_not_connected_to(issuer: str, host: str) -> None:
+    """However an address is written, and by whatever name, what is connected to is what counts."""
+    port = issuer.rpartition(":")[2]
+    blocked = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
+    with pytest.raises(errors.SourceError, match="--blocked-key-address"):
+        fetch.Fetcher(blocked).fetch_key_set(f"http://{host}:{port}/keys", 5)
+
+
+def test_redirects_and_discovery_do_not_lead_to_blocked_networks(issuer: str) -> None:
+    blocked = (ipaddress.ip_network("127.0.0.2/32"),)
+    for path in ("/moved", "/elsewhere/.well-known/openid-configuration"):
+        with pytest.raises(errors.SourceError, match=r"127\.0\.0\.2 is in"):
+            fetch.Fetcher(blocked).fetch_key_set(f"{issuer}{path}", 5)
+    assert fetch.Fetcher(blocked).fetch_key_set(f"{issuer}/keys", 5) == KEYS
 
 
 def _read(text: object) -> bytes:

@@ -47,7 +47,7 @@ class KeySetSource:
         wanted: Callable[[], Mapping[str, float]],
         *,
         time: clock.Clock | None = None,
-        fetch_key_set: Callable[[str, float], str] = fetch.fetch_key_set,
+        fetch_key_set: Callable[[str, float], str] | None = None,
         random_unit: Callable[[], float] = random.random,
     ) -> None:
         """Take what is wanted.
@@ -55,12 +55,12 @@ class KeySetSource:
         Args:
             wanted: Returns the addresses, each with the seconds that a fetch may take, 0 for the default; polled.
             time: The clock.
-            fetch_key_set: Fetches one set.
+            fetch_key_set: Fetches one set; by default from anywhere.
             random_unit: Gives the jitter, in [0, 1).
         """
         self._wanted = wanted
         self._clock = time or clock.SystemClock()
-        self._fetch = fetch_key_set
+        self._fetch = fetch_key_set or fetch.Fetcher().fetch_key_set
         self._random = random_unit
         self._addresses: dict[str, _Address] = {}
 
