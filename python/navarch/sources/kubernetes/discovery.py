@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from navarch import errors
 from navarch.runtime import clock
+from navarch.sources.kubernetes import client
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from navarch.sources.kubernetes import client
-
 _NOT_FOUND: Final = 404
+_NOT_SAID: Final = frozenset({401, 403, 404})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Discovery:
             return self._find_in("v1", wanted.kind)
         with self._lock:
             if self._groups is None:
+                self._require_ready()
                 self._groups = _read_groups(self._client.read("/apis"))
                 self._asked_at = self._clock.now()
             served = self._groups.get(wanted.group, [])
@@ -100,6 +101,19 @@ class Discovery:
         if has_kind:
             raise UnknownVersionsError(_describe(wanted, has_kind), is_retryable=True)
         return None
+
+    def _require_ready(self) -> None:
+        """Believe no server that is still starting: it serves kinds of definitions later than its own.
+
+        Raises:
+            errors.SourceError: It says that it is not ready; one that does not say is taken at its word.
+        """
+        try:
+            self._client.call(client.Request("GET", "/readyz"))
+        except errors.ApiError as error:
+            if error.status not in _NOT_SAID:
+                message = f"the API server is starting: {error}"
+                raise errors.SourceError(message, is_retryable=True) from error
 
     def _find_in(self, api_version: str, kind: str) -> Resource | None:
         with self._lock:

@@ -42,8 +42,9 @@ _NOT_UNDERSTOOD: Final = frozenset({400, 422})
 _NOT_RESTED: Final = 0.5
 _UNREACHABLE_SECONDS: Final = 5.0
 """A server that does not answer is tried this often at the least: a try costs it nothing, and it may be back."""
-_N_DOUBTED: Final = 5
-"""So often a kind that was read already is tried again at once: a server that starts forbids all for a moment."""
+DOUBT_SECONDS: Final = 5.0
+"""So long a refusal is not believed: a server that starts knows no rights yet, and forbids all."""
+_DOUBT_POLL_SECONDS: Final = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ class KindReader:
         self._has_streaming_lists = True
         self._has_pages = True
         self._figures = place.health.figures(kind.key_kind)
+        self._refused_at: float | None = None
+        """Since when the kind is forbidden, without another answer in between."""
         self._breaker = client.Breaker()
         self._met: selection.Met = {}
         self._selection = place.selection if kind.is_selected else None
@@ -162,7 +165,7 @@ class KindReader:
                 n_failures += 1
                 self._clock.wait(stop, self._take_failure(error, n_failures, sink))
             else:
-                n_failures = 0
+                n_failures, self._refused_at = 0, None
 
     def _step(self, sink: base.Sink, stop: threading.Event) -> None:
         """Find the kind, list it where need be, and watch it until the server ends the watch."""
@@ -320,17 +323,18 @@ class KindReader:
         # Jitter needs no secrecy.
         delay = self._schedule.delay_seconds(n_failures, random.random())  # noqa: S311
         status = error.status if isinstance(error, errors.ApiError) else 0
-        if status == _GONE:
-            # Nothing is wrong: what happened meanwhile is forgotten, so all is listed anew.
+        if status in (_GONE, _NOT_FOUND):
+            # What happened meanwhile is forgotten, or the kind is gone: all is looked for and listed anew.
             self._version = ""
+            if status == _NOT_FOUND:
+                self._place.resources.forget_older_than(0.0)
             return 0.0 if n_failures == 1 else delay
-        if status == _NOT_FOUND:
-            self._version = ""
-            self._place.resources.forget_older_than(0.0)
-            return 0.0 if n_failures == 1 else delay
+        if status == _FORBIDDEN and self._is_doubtful():
+            return min(delay, _DOUBT_POLL_SECONDS)
+        if status != _FORBIDDEN:
+            self._refused_at = None
         self._place.health.note_failure(kind, error, n_failures, sink)
-        is_refused = status == _FORBIDDEN or isinstance(error, discovery.UnknownVersionsError)
-        if is_refused and (not self._figures.n_lists or n_failures > _N_DOUBTED):
+        if status == _FORBIDDEN or isinstance(error, discovery.UnknownVersionsError):
             if not self._figures.n_lists:
                 # Others must not wait for what may never come.
                 self._tell_empty(sink)
@@ -341,6 +345,12 @@ class KindReader:
         if error.retry_after_seconds is not None:
             return error.retry_after_seconds + delay * random.random()  # noqa: S311
         return delay
+
+    def _is_doubtful(self) -> bool:
+        now = self._clock.now()
+        if self._refused_at is None:
+            self._refused_at = now
+        return now - self._refused_at < DOUBT_SECONDS
 
 
 def _status_code(payload: bytes) -> int:
