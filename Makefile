@@ -119,6 +119,27 @@ soak: servers ## churn 5,000 pods for ten minutes over an API server that fails,
 bench-translate: ## measure the generation of resources, in Istio's own scenarios
 	cargo bench --locked -p navarch-bench-translate
 
+.PHONY: bench-push
+bench-push: ## count the allocations of a push
+	cargo bench --locked -p navarch-bench-push
+
+# Frame pointers make another build of every crate, in a folder of its own.
+PROFILED := $(abspath $(or $(CARGO_TARGET_DIR),target)/profiled)
+INFERNO := $(abspath $(VENV))/inferno/bin
+SCENARIO ?= endpoint
+SIDECARS ?= 500
+
+.PHONY: profile
+profile: setup $(INFERNO)/inferno-flamegraph ## draw a flame graph of a scenario (needs perf; SCENARIO=connect, SIDECARS=500)
+	CARGO_TARGET_DIR=$(PROFILED) RUSTFLAGS="-C force-frame-pointers=yes" cargo build --quiet --locked --release -p navarch-bindings
+	rm -rf $(PROFILED)/python && cp -r python $(PROFILED)/python
+	cp $(PROFILED)/release/lib_core.so $(PROFILED)/python/navarch/_core.abi3.so
+	PYTHONPATH=$(PROFILED)/python python -m benches.profile $(SCENARIO) --sidecars $(SIDECARS) \
+		--inferno $(INFERNO) --server "python -m navarch serve"
+
+$(INFERNO)/inferno-flamegraph:
+	cargo install --quiet --locked --no-default-features --features cli --root $(dir $(INFERNO)) inferno@0.12.8
+
 .PHONY: demo
 demo: ## real sidecars route real traffic by a folder of YAML (ONCE=1 without a terminal)
 	@$(MAKE) --no-print-directory build PROFILE=release

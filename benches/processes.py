@@ -23,9 +23,14 @@ _CPUCLOCK_SCHED: Final = 2
 
 
 class Measured:
-    """A running process and what it has used."""
+    """A running process and what it has used.
+
+    Attributes:
+        pid: Its number.
+    """
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         self._proc = Path("/proc") / str(pid)
         self._clock = (~pid << 3) | _CPUCLOCK_SCHED
 

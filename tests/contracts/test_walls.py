@@ -75,7 +75,7 @@ FENCES = {
         "tracing",
     },
 }
-DEV_ONLY = {"testkit", "adsc", "bench-translate"}
+DEV_ONLY = {"testkit", "adsc", "bench-push", "bench-translate"}
 
 
 @functools.cache
