@@ -218,6 +218,15 @@ def _read_settings(ctx: click.Context, _: click.Parameter, file: Path | None) ->
     help="How long open streams may last after SIGTERM.",
 )
 @click.option(
+    "--max-connection-age-seconds",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    envvar="NAVARCH_MAX_CONNECTION_AGE_SECONDS",
+    help="After this, and up to a tenth more, proxies have to connect anew, so that new replicas get their share; "
+    "0 for never.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(_LEVELS, case_sensitive=False),
     default="INFO",

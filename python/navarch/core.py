@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """What the core is told once, at its making."""
+    """What the core is told once, at its making; a connection of age 0 is never too old."""
 
     domain_suffix: str = "cluster.local"
     cluster_id: str = "Kubernetes"
+    max_connection_age_seconds: float = 0.0
 
 
 WireRow = tuple[str, str, str, str, str, int, bytes]

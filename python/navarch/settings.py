@@ -142,6 +142,7 @@ class Settings:
         domain_suffix: The cluster's DNS domain.
         cluster_id: The cluster's name, as proxies give it in their metadata.
         drain_seconds: How long open streams may last after a stop was asked for.
+        max_connection_age_seconds: After this, and up to a tenth more, a proxy has to connect anew; 0 for never.
         log_level: Name of the lowest level that is logged.
         blocked_key_addresses: Networks where no keys of token issuers are fetched, several of them with commas between.
         registries: The platforms that are read; none given takes files where there is a directory of them, and
@@ -167,6 +168,7 @@ class Settings:
     domain_suffix: str = "cluster.local"
     cluster_id: str = "Kubernetes"
     drain_seconds: float = 5.0
+    max_connection_age_seconds: float = 0.0
     log_level: str = "INFO"
     allow_plaintext: bool = False
     identity: Identity | None = None

@@ -35,7 +35,7 @@ EDGES = {
 OUTSIDE = {
     "model": r"serde|serde_json|xxhash-rust",
     "envoy": r"prost|prost-types|prost-reflect|base64|serde_json",
-    "snapshot": r"xxhash-rust|arc-swap|smallvec",
+    "snapshot": r"rpds|xxhash-rust|arc-swap|smallvec",
     # Reading (x509-parser, pem) is apart from signing, so that who only reads names builds no signer.
     "identity": r"prost|prost-types|tonic|tonic-prost|rustls-pki-types|x509-parser|pem|thiserror",
     "authority": r"rcgen|aws-lc-rs|x509-parser|pem|rustls-pki-types|arc-swap|time|thiserror|zeroize",

@@ -11,7 +11,7 @@ use navarch_model::Proxy;
 use navarch_serve::secure::{
     CredentialReferences, SecretSource, SecretStore, SecureOptions, SecureServer, join,
 };
-use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, debug};
+use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, StreamLimits, debug};
 use navarch_snapshot::MeshOptions;
 use pyo3::types::PyBytes;
 use pyo3::{Bound, PyErr, Python, pyclass, pyfunction, pymethods};
@@ -34,6 +34,8 @@ const N_SERVER_THREADS: usize = 2;
 struct Options {
     domain_suffix: Option<String>,
     cluster_id: Option<String>,
+    /// 0 for never.
+    max_connection_age_seconds: f64,
 }
 
 struct Server {
@@ -76,9 +78,14 @@ impl Core {
                 .map_or(defaults.domain_suffix, Into::into),
             cluster_id: options.cluster_id.map_or(defaults.cluster_id, Into::into),
         });
+        let age = Duration::try_from_secs_f64(options.max_connection_age_seconds).ok();
+        let limits = StreamLimits {
+            max_age: age.filter(|age| !age.is_zero()),
+            ..StreamLimits::default()
+        };
         Ok(Self {
             epochs: Arc::new(epochs),
-            fleet: Fleet::new(Metrics::new()),
+            fleet: Fleet::with_limits(Metrics::new(), limits),
             server: Mutex::new(None),
             secure: Mutex::new(None),
             secrets: Arc::default(),

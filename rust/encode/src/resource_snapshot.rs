@@ -30,6 +30,16 @@ impl ResourcePart {
         &self.lists[type_url.index()]
     }
 
+    /// How many resources there are, of all types.
+    pub fn len(&self) -> usize {
+        self.lists.iter().map(|list| list.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Replace the list of a type.
     pub fn set(&mut self, type_url: TypeUrl, list: Arc<ResourceList>) {
         self.lists[type_url.index()] = list;

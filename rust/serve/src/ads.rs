@@ -16,13 +16,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
+use crate::line::Line;
 use crate::push::Pusher;
 use crate::registry::Fleet;
 use crate::secure::{Admission, Standing};
 use crate::session::SotwRequest;
 use crate::status::write_status;
 use requests::Requests;
-use stream::{AdsStream, XdsRequest};
+use stream::{AdsStream, Caller, XdsRequest};
 
 /// The largest request that is read; an ACK that lists 50,000 names stays below.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -46,11 +47,15 @@ impl AggregatedDiscovery {
             Requests::<R>::new(body, MAX_REQUEST_BYTES),
             Arc::clone(&self.fleet),
             Arc::clone(&self.pusher),
-            timeout.map(|t| Box::pin(tokio::time::sleep(t))),
-            head.extensions
-                .get::<Admission>()
-                .cloned()
-                .map(Standing::new),
+            Caller {
+                deadline: timeout.map(|t| Box::pin(tokio::time::sleep(t))),
+                standing: head
+                    .extensions
+                    .get::<Admission>()
+                    .cloned()
+                    .map(Standing::new),
+                line: head.extensions.get::<Line>().cloned(),
+            },
         );
         let mut response = Response::new(Body::new(stream));
         let grpc = HeaderValue::from_static("application/grpc");

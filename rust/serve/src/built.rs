@@ -114,7 +114,10 @@ impl Built {
     ) -> Vec<ProxyKey> {
         let mut touched = Vec::new();
         let configuration = &changes.configuration;
-        for group in self.groups.values_mut() {
+        // A router with megabytes does not hold up the many that have less.
+        let mut groups: Vec<&mut Group> = self.groups.values_mut().collect();
+        groups.sort_by_key(|group| group.resources.part().len());
+        for group in groups {
             let scope = group.resources.scope();
             let mut endpoints = changes.endpoints.iter();
             let is_touched = endpoints.any(|key| scope.has_service(key))
@@ -149,7 +152,8 @@ impl Built {
         for key in configuration.services.iter().chain(&of_rules) {
             self.add_serving(mesh, key, &mut stale);
         }
-        for namespace in &configuration.sidecar_namespaces {
+        let namespaces = configuration.sidecar_namespaces.iter();
+        for namespace in namespaces.chain(&configuration.policy_namespaces) {
             if **namespace == *mesh.mesh_config.root_namespace {
                 stale.extend(self.members.keys());
             }

@@ -9,6 +9,8 @@ mod built;
 pub mod debug;
 mod epoch;
 mod frame;
+pub mod limits;
+mod line;
 pub mod metrics;
 pub mod push;
 pub mod registry;
@@ -19,6 +21,7 @@ mod status;
 
 pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
 pub use epoch::MeshEpochs;
+pub use limits::StreamLimits;
 pub use metrics::Metrics;
 pub use navarch_envoy::TypeUrl;
 pub use push::{Push, Pusher, ResourceSource, Touched, Trigger};

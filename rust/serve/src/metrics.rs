@@ -10,6 +10,25 @@ use prometheus::{
 
 use crate::push::{Since, Trigger};
 
+/// Why the server ended a stream that could have gone on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// It was old enough.
+    MaxAge,
+    /// Its client took nothing of what waited for it.
+    SlowReader,
+}
+
+impl StreamEnd {
+    /// As metrics label it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxAge => "max_age",
+            Self::SlowReader => "slow_reader",
+        }
+    }
+}
+
 /// All metrics of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -23,6 +42,8 @@ pub struct Metrics {
     convergence_by_lane: [Histogram; Trigger::ALL.len()],
     push_panics: IntCounter,
     triggers: IntCounterVec,
+    ends: IntCounterVec,
+    waiting: IntGauge,
     services: IntGauge,
     virtual_services: IntGauge,
 }
@@ -79,6 +100,15 @@ impl Metrics {
                 "Panics caught on the push thread, most of them while a proxy's resources were built.",
             )?,
             triggers: maker.family("pilot_push_triggers", "Pushes by what they were for.")?,
+            ends: maker.counters(
+                "navarch_stream_ends",
+                "Streams that the server ended though it goes on itself, by reason.",
+                "reason",
+            )?,
+            waiting: maker.gauge(
+                "navarch_waiting_streams",
+                "New streams that wait for older ones to get their first resources.",
+            )?,
             services: maker.gauge("pilot_services", "Total services known.")?,
             virtual_services: maker
                 .gauge("pilot_virt_services", "Total virtual services known.")?,
@@ -99,6 +129,17 @@ impl Metrics {
             // It fails for a version that is not there.
             let _ = self.connected.remove_label_values(&[version]);
         }
+    }
+
+    /// The server ended a stream.
+    pub fn count_end(&self, reason: StreamEnd) {
+        self.ends.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// So many new streams wait for older ones.
+    pub fn set_waiting(&self, n_streams: usize) {
+        self.waiting
+            .set(i64::try_from(n_streams).unwrap_or(i64::MAX));
     }
 
     /// How many services and virtual services the mesh has.
@@ -190,7 +231,16 @@ impl Maker<'_> {
 
     /// A counter for each value of the label `type`.
     fn family(&self, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
-        let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
+        self.counters(name, help, "type")
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
         self.0.register(Box::new(family.clone()))?;
         Ok(family)
     }

@@ -3,14 +3,19 @@
 //! Changes and new streams only ring its bell. While it works, later rings merge into one, so there is
 //! at most one pending push however fast the mesh changes, and a storm of new streams is built for once.
 
+mod admission;
+
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use navarch_encode::ResourceSnapshot;
 use navarch_model::{Proxy, Shared};
+
+use admission::Admission;
 
 use crate::registry::{Connection, Fleet, lock};
 
@@ -120,6 +125,8 @@ struct Bell {
     changed_at: Option<Instant>,
     newcomers: Vec<Arc<Connection>>,
     leavers: Vec<Shared<Proxy>>,
+    /// A stream has got its first resources while others wait for theirs.
+    has_room: bool,
     is_stopping: bool,
 }
 
@@ -127,6 +134,8 @@ struct Bell {
 struct Signal {
     bell: Mutex<Bell>,
     rung: Condvar,
+    /// New streams that wait for older ones.
+    n_waiting: AtomicUsize,
 }
 
 /// A handle to the push thread. Dropping it stops the thread.
@@ -159,8 +168,18 @@ impl Pusher {
 
     /// A stream wants its first resources.
     pub(crate) fn welcome(&self, connection: Arc<Connection>) {
+        connection.set_waiting(true);
         lock(&self.signal.bell).newcomers.push(connection);
         self.signal.rung.notify_one();
+    }
+
+    /// A stream has got its first resources.
+    pub(crate) fn make_room(&self) {
+        // Told after the stream was marked; who waits is counted before marks are read: none is missed.
+        if self.signal.n_waiting.load(Ordering::SeqCst) > 0 {
+            lock(&self.signal.bell).has_room = true;
+            self.signal.rung.notify_one();
+        }
     }
 
     /// A stream has ended.
@@ -194,9 +213,8 @@ const PACE_PER_STREAM: Duration = Duration::from_micros(90);
 const MAX_PACE: Duration = Duration::from_millis(90);
 
 impl Bell {
-    fn is_silent(&self, now: Instant, paced_until: Instant) -> bool {
-        let has_change = self.changed_at.is_some() && now >= paced_until;
-        !has_change && self.newcomers.is_empty() && self.leavers.is_empty() && !self.is_stopping
+    fn is_silent(&self) -> bool {
+        self.newcomers.is_empty() && self.leavers.is_empty() && !self.has_room && !self.is_stopping
     }
 }
 
@@ -206,18 +224,21 @@ fn run(signal: &Signal, source: &dyn ResourceSource, fleet: &Fleet) {
         fleet,
         taken: None,
         paced_until: Instant::now(),
+        admission: Admission::default(),
+        n_waiting: &signal.n_waiting,
     };
     loop {
         let mut bell = lock(&signal.bell);
         loop {
             let now = Instant::now();
-            if !bell.is_silent(now, thread.paced_until) {
+            let change = bell.changed_at.map(|_| thread.paced_until);
+            let due = change.into_iter().chain(thread.admission.next_turn()).min();
+            if !bell.is_silent() || due.is_some_and(|due| due <= now) {
                 break;
             }
-            let pause = bell.changed_at.map(|_| thread.paced_until - now);
-            bell = match pause {
-                Some(pause) => {
-                    let waited = signal.rung.wait_timeout(bell, pause);
+            bell = match due {
+                Some(due) => {
+                    let waited = signal.rung.wait_timeout(bell, due - now);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => signal
@@ -233,8 +254,9 @@ fn run(signal: &Signal, source: &dyn ResourceSource, fleet: &Fleet) {
         let changed_at = bell.changed_at.take_if(|_| !is_paced);
         let newcomers = std::mem::take(&mut bell.newcomers);
         let leavers = std::mem::take(&mut bell.leavers);
+        bell.has_room = false;
         drop(bell);
-        thread.serve(changed_at, &newcomers);
+        thread.serve(changed_at, newcomers);
         thread.forget(&leavers);
     }
 }
@@ -245,10 +267,13 @@ struct PushThread<'a> {
     /// Changes that a push to newcomers took in, whose own push is still to come.
     taken: Option<Push>,
     paced_until: Instant,
+    admission: Admission,
+    n_waiting: &'a AtomicUsize,
 }
 
 impl PushThread<'_> {
-    fn serve(&mut self, changed_at: Option<Instant>, newcomers: &[Arc<Connection>]) {
+    fn serve(&mut self, changed_at: Option<Instant>, newcomers: Vec<Arc<Connection>>) {
+        let newcomers = self.admit(newcomers);
         if changed_at.is_none() && newcomers.is_empty() {
             return;
         }
@@ -261,7 +286,7 @@ impl PushThread<'_> {
             at: began,
             trigger: Trigger::Proxy,
         };
-        self.push_all(newcomers, since);
+        self.push_all(&newcomers, since);
         let Some(at) = changed_at else {
             // Nobody else may be left to get what was taken in for them.
             let has_others = newcomers.len() < self.fleet.n_connections();
@@ -280,6 +305,18 @@ impl PushThread<'_> {
         let n_streams = u32::try_from(connections.len()).unwrap_or(u32::MAX);
         let pace = PACE_PER_STREAM.saturating_mul(n_streams).min(MAX_PACE);
         self.paced_until = began + pace;
+    }
+
+    /// The streams that get their first resources now: older ones before these.
+    fn admit(&mut self, newcomers: Vec<Arc<Connection>>) -> Vec<Arc<Connection>> {
+        self.admission.enqueue(newcomers);
+        let n_waiting = self.admission.n_waiting();
+        self.n_waiting.store(n_waiting, Ordering::SeqCst);
+        let admitted = self.admission.admit(Instant::now());
+        let n_waiting = self.admission.n_waiting();
+        self.n_waiting.store(n_waiting, Ordering::SeqCst);
+        self.fleet.metrics().set_waiting(n_waiting);
+        admitted
     }
 
     /// Let the source take in its changes.
@@ -336,6 +373,9 @@ impl PushThread<'_> {
 
     /// Build one proxy's resources and lead its stream to them, if they differ from what it has.
     fn push(&self, connection: &Connection, since: Since) {
+        if connection.is_waiting() {
+            return;
+        }
         // After a panic the last good resources stay in force; a stream without any waits for the next push.
         let built = self.guard(|| self.source.snapshot_for(connection.proxy()));
         if let Some(target) = built {
@@ -373,16 +413,21 @@ impl PushThread<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
     use std::sync::{Arc, Mutex};
     use std::time::{Duration, Instant};
 
     use navarch_encode::{ResourcePart, ResourceSnapshot};
     use navarch_model::{Proxy, Shared};
 
-    use super::{LOOK_INTERVAL, Push, PushThread, ResourceSource, Since, Touched, Trigger};
+    use super::{
+        Admission, LOOK_INTERVAL, Push, PushThread, ResourceSource, Since, Touched, Trigger,
+    };
     use crate::metrics::Metrics;
     use crate::registry::{Connection, Fleet, lock};
     use crate::session::Variant;
+
+    static NOBODY: AtomicUsize = AtomicUsize::new(0);
 
     /// Slow to build, and endpoints change as the first is built; panics where it is told to.
     #[derive(Default)]
@@ -437,6 +482,8 @@ mod tests {
             fleet,
             taken: None,
             paced_until: Instant::now(),
+            admission: Admission::default(),
+            n_waiting: &NOBODY,
         }
     }
 
@@ -463,9 +510,9 @@ mod tests {
         *lock(&source.n_looks) = 1;
         *lock(&source.touched) = Some(Touched::Proxies(vec![b.proxy().hash128()]));
         let mut thread = thread(&source, &fleet);
-        thread.serve(Some(Instant::now()), &[]);
+        thread.serve(Some(Instant::now()), Vec::new());
         assert_eq!(*lock(&source.built), ["b.shop"]);
-        thread.serve(Some(Instant::now()), &[]);
+        thread.serve(Some(Instant::now()), Vec::new());
         assert_eq!(*lock(&source.built), ["b.shop"], "nothing changed");
     }
 
@@ -476,10 +523,25 @@ mod tests {
         *lock(&source.n_looks) = 1;
         *lock(&source.touched) = Some(Touched::Proxies(vec![a.proxy().hash128()]));
         let mut thread = thread(&source, &fleet);
-        thread.serve(None, &[b]);
+        thread.serve(None, vec![b]);
         assert_eq!(*lock(&source.built), ["b.shop"]);
-        thread.serve(Some(Instant::now()), &[]);
+        thread.serve(Some(Instant::now()), Vec::new());
         assert_eq!(*lock(&source.built), ["b.shop", "a.shop"]);
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_its_turn_is_left_out_of_pushes() {
+        let (source, fleet) = (Slow::default(), Fleet::new(Metrics::new()));
+        let [a, b] = ["a", "b"].map(|name| connect(&fleet, name));
+        b.set_waiting(true);
+        *lock(&source.n_looks) = 1;
+        *lock(&source.touched) = Some(Touched::All);
+        let mut thread = thread(&source, &fleet);
+        thread.serve(Some(Instant::now()), Vec::new());
+        assert_eq!(*lock(&source.built), ["a.shop"]);
+        thread.serve(None, vec![b]);
+        assert_eq!(*lock(&source.built), ["a.shop", "b.shop"]);
+        drop(a);
     }
 
     #[test]
@@ -505,7 +567,7 @@ mod tests {
         fleet.disconnect(&leaver);
         let _stays = connect(&fleet, "stays");
         let mut thread = thread(&source, &fleet);
-        thread.serve(Some(Instant::now()), &[]);
+        thread.serve(Some(Instant::now()), Vec::new());
         thread.forget(&[leaver.proxy().clone()]);
         assert_eq!(*lock(&source.built), ["stays.shop"]);
         let text = fleet.metrics().to_text();

@@ -1,15 +1,18 @@
 //! The connected streams: who they are, what each is to be led to, where each stands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 use atomic_waker::AtomicWaker;
 use navarch_encode::ResourceSnapshot;
 use navarch_model::{Proxy, Shared};
 
-use crate::metrics::Metrics;
+use crate::limits::StreamLimits;
+use crate::line::Line;
+use crate::metrics::{Metrics, StreamEnd};
 use crate::push::Since;
 use crate::session::{NameSets, Rejection, TypeStatus, Variant};
 
@@ -21,8 +24,19 @@ const MAX_REJECTIONS: usize = 1000;
 pub(crate) struct Letter {
     /// The snapshot to lead to, and since when the changes behind it are known.
     pub(crate) target: Option<(Arc<ResourceSnapshot>, Since)>,
+    /// When the oldest of it came.
+    pub(crate) came_at: Option<Instant>,
     /// The stream is to end.
     pub(crate) is_closing: bool,
+}
+
+/// How a client takes what it is sent.
+#[derive(Debug)]
+struct Progress {
+    /// When it last took a piece or sent a request, or more began to wait for it.
+    at: Instant,
+    /// Whether more waits, for room or for the answer to what it was sent before.
+    is_owed: bool,
 }
 
 /// One open stream.
@@ -35,6 +49,12 @@ pub struct Connection {
     waker: AtomicWaker,
     target: Mutex<Option<Arc<ResourceSnapshot>>>,
     statuses: Mutex<Vec<TypeStatus>>,
+    progress: Mutex<Progress>,
+    line: OnceLock<Line>,
+    /// Its first resources are still to be built, when others have got theirs.
+    is_waiting: AtomicBool,
+    /// It has got all for the first time, or is gone.
+    is_synced: AtomicBool,
 }
 
 impl Connection {
@@ -72,6 +92,7 @@ impl Connection {
             let before = letter.target.as_ref();
             let since = before.map_or(since, |(_, before)| before.merge(since));
             letter.target = Some((Arc::clone(target), since));
+            letter.came_at.get_or_insert_with(Instant::now);
         }
         self.waker.wake();
     }
@@ -85,6 +106,45 @@ impl Connection {
     pub(crate) fn take_letter(&self, waker: &Waker) -> Letter {
         self.waker.register(waker);
         std::mem::take(&mut *lock(&self.letter))
+    }
+
+    /// Whether more waits for the client, and whether it has taken or sent something since this was last noted.
+    pub(crate) fn note_progress(&self, is_owed: bool, has_moved: bool) {
+        let mut progress = lock(&self.progress);
+        if has_moved || !progress.is_owed {
+            progress.at = Instant::now();
+        }
+        progress.is_owed = is_owed;
+    }
+
+    /// Since when something waits for the client, of which it takes nothing.
+    fn waits_since(&self) -> Option<Instant> {
+        let Progress { at, is_owed } = *lock(&self.progress);
+        let came_at = lock(&self.letter).came_at.map(|came_at| came_at.max(at));
+        is_owed.then_some(at).or(came_at)
+    }
+
+    /// What the stream is transported by.
+    pub(crate) fn attach(&self, line: Line) {
+        // A stream has one.
+        let _ = self.line.set(line);
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_waiting(&self, is_waiting: bool) {
+        self.is_waiting.store(is_waiting, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        self.is_synced.load(Ordering::SeqCst)
+    }
+
+    /// It has got all for the first time. Whether that is new.
+    pub(crate) fn note_synced(&self) -> bool {
+        !self.is_synced.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn set_statuses(&self, statuses: Vec<TypeStatus>) {
@@ -144,15 +204,27 @@ pub struct Fleet {
     next_id: AtomicU64,
     names: Arc<NameSets>,
     metrics: Metrics,
+    limits: StreamLimits,
 }
 
 impl Fleet {
     /// No streams yet.
     pub fn new(metrics: Metrics) -> Arc<Self> {
+        Self::with_limits(metrics, StreamLimits::default())
+    }
+
+    /// No streams yet; those that come have these limits.
+    pub fn with_limits(metrics: Metrics, limits: StreamLimits) -> Arc<Self> {
         Arc::new(Self {
             metrics,
+            limits,
             ..Self::default()
         })
+    }
+
+    /// How long streams may take.
+    pub fn limits(&self) -> &StreamLimits {
+        &self.limits
     }
 
     /// The counters of this fleet.
@@ -208,6 +280,13 @@ impl Fleet {
             waker: AtomicWaker::new(),
             target: Mutex::default(),
             statuses: Mutex::default(),
+            progress: Mutex::new(Progress {
+                at: Instant::now(),
+                is_owed: false,
+            }),
+            line: OnceLock::new(),
+            is_waiting: AtomicBool::new(false),
+            is_synced: AtomicBool::new(false),
         });
         let mut connections = lock(&self.connections);
         connections.insert(&connection);
@@ -216,6 +295,7 @@ impl Fleet {
     }
 
     pub(crate) fn disconnect(&self, connection: &Connection) {
+        connection.note_synced();
         let mut connections = lock(&self.connections);
         if connections.remove(connection) {
             self.metrics.count_disconnect(version_of(&connection.proxy));
@@ -251,6 +331,19 @@ impl Fleet {
         }
         drop(rejections);
         connection.set_statuses(statuses);
+    }
+
+    /// Cut off clients that take nothing for too long of what waits for them.
+    pub(crate) fn cut_stalled(&self, now: Instant) {
+        let max_stall = self.limits.max_stall;
+        let is_stalled = |since| now.saturating_duration_since(since) > max_stall;
+        for connection in self.connections() {
+            if connection.waits_since().is_some_and(is_stalled)
+                && connection.line.get().is_some_and(Line::cut)
+            {
+                self.metrics.count_end(StreamEnd::SlowReader);
+            }
+        }
     }
 
     /// Ask all streams to end.

@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::ads::AggregatedDiscovery;
+use crate::line::LinedStream;
 use crate::push::Pusher;
 use crate::registry::{Fleet, lock};
 
@@ -74,8 +76,16 @@ impl AdsServer {
             TcpIncoming::from(listener).with_nodelay(Some(true))
         };
         let bound = incoming.local_addr().map_err(bind_error)?;
+        let incoming = incoming.map(|accepted| accepted.map(LinedStream::new));
         let (stop, stopped) = oneshot::channel();
-        let server = Server::builder()
+        let max_age = fleet.limits().max_age;
+        runtime.spawn(cut_stalled(Arc::clone(&fleet)));
+        let mut server = Server::builder();
+        if let Some(max_age) = max_age {
+            // No new streams on an old connection; those that it has end by themselves soon after.
+            server = server.max_connection_age(max_age);
+        }
+        let server = server
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
@@ -120,6 +130,14 @@ impl AdsServer {
             runtime.block_on(async { tokio::time::timeout(timeout, served).await.is_ok() });
         runtime.shutdown_timeout(Duration::from_millis(100));
         is_clean
+    }
+}
+
+/// Cut off clients that take nothing, until the server stops.
+async fn cut_stalled(fleet: Arc<Fleet>) {
+    loop {
+        tokio::time::sleep(fleet.limits().max_stall / 4).await;
+        fleet.cut_stalled(Instant::now());
     }
 }
 

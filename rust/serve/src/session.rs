@@ -7,7 +7,8 @@
 //!
 //! Rules (<https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>):
 //! one outstanding response for each type; CDS → EDS → LDS → RDS; removals of clusters and endpoints last;
-//! listeners and routes wait until the clusters before them are acknowledged.
+//! listeners and routes wait until the clusters before them are acknowledged, and their endpoints asked for and
+//! acknowledged too.
 
 mod delta;
 mod nonce;
@@ -153,7 +154,20 @@ impl Session {
 
     /// Lead the stream to another snapshot; what was not yet sent of the former is skipped.
     pub fn set_target(&mut self, target: Arc<ResourceSnapshot>) {
+        let endpoints = target.resources(TypeUrl::Endpoint);
+        self.types[TypeUrl::Endpoint.index()].expect_no_more_than(endpoints);
         self.target = target;
+    }
+
+    /// Whether listeners and routes wait for the client to ask for endpoints of clusters that it has got. A client
+    /// may leave that be, so the wait must end: see [`Self::expect_nothing`].
+    pub fn is_expecting(&self) -> bool {
+        self.types[TypeUrl::Endpoint.index()].is_expecting()
+    }
+
+    /// Wait no longer for the client to ask.
+    pub fn expect_nothing(&mut self) {
+        self.types[TypeUrl::Endpoint.index()].expect_nothing();
     }
 
     /// The snapshot that the stream is led to.
@@ -183,6 +197,7 @@ impl Session {
         };
         sotw::subscribe(state, request, names)
             .map_err(|source| SessionError::BadNames { type_url, source })?;
+        self.heed(answer.as_ref());
         Ok(answer.unwrap_or(Outcome::Subscribed(type_url)))
     }
 
@@ -207,11 +222,26 @@ impl Session {
         };
         // A delta is told once, so names count even beside a stale nonce.
         delta::subscribe(state, request, names);
+        self.heed(answer.as_ref());
         Ok(match answer {
             Some(answer) => answer,
             None if was_subscribed && matched == NonceMatch::Stale => Outcome::Stale(type_url),
             None => Outcome::Subscribed(type_url),
         })
+    }
+
+    /// A client that rejected clusters need not ask for their endpoints.
+    fn heed(&mut self, answer: Option<&Outcome>) {
+        if let Some(Outcome::Rejected(rejection)) = answer
+            && rejection.type_url == TypeUrl::Cluster
+        {
+            self.expect_nothing();
+        }
+    }
+
+    /// Whether the client has asked for a type.
+    pub fn has_asked(&self, type_url: TypeUrl) -> bool {
+        self.types[type_url.index()].is_subscribed()
     }
 
     /// The names asked for of a type; empty for a wildcard.
@@ -247,6 +277,12 @@ impl Session {
             .all(|(state, t)| !state.is_subscribed() || state.is_quiet(self.target.resources(t)))
     }
 
+    /// Whether something newer waits until the client has answered what it was sent before.
+    pub fn is_owed(&self) -> bool {
+        let mut types = self.types.iter().zip(TypeUrl::ALL);
+        types.any(|(state, t)| state.is_in_flight() && !state.is_led_to(self.target.resources(t)))
+    }
+
     /// Where the stream stands with each type that it subscribed to.
     pub fn statuses(&self) -> Vec<TypeStatus> {
         self.types
@@ -267,7 +303,8 @@ impl Session {
         matches!(type_url, TypeUrl::Listener | TypeUrl::Route)
             && !self.types[type_url.index()].must_answer()
             && (self.types[TypeUrl::Cluster.index()].is_in_flight()
-                || self.types[TypeUrl::Endpoint.index()].is_warming())
+                || self.types[TypeUrl::Endpoint.index()].is_warming()
+                || self.is_expecting())
     }
 
     fn compose(&mut self, type_url: TypeUrl) -> Option<Response> {

@@ -21,6 +21,12 @@ pub struct ScopeDifference {
     pub virtual_services: Vec<Shared<VirtualService>>,
 }
 
+/// Whether workloads of a namespace may have other policies than before.
+fn is_policed(namespace: &str, root: &str, changes: &ConfigurationChanges) -> bool {
+    let namespaces = &changes.policy_namespaces;
+    namespaces.contains(namespace) || namespaces.contains(root)
+}
+
 impl ProxyScope {
     /// Whether something of a mesh's changes may be seen from here; it errs on the side of yes.
     pub fn is_touched(&self, mesh: &MeshSnapshot, changes: &ConfigurationChanges) -> bool {
@@ -29,6 +35,7 @@ impl ProxyScope {
         let root = &mesh.mesh_config.root_namespace;
         changes.is_whole
             || (is_router && changes.has_gateways)
+            || (is_router && is_policed(&group.namespace, root, changes))
             || changes.sidecar_namespaces.contains(&group.namespace)
             || changes.sidecar_namespaces.contains(root.as_str())
             || self.is_touched_by_services(mesh, changes)

@@ -19,11 +19,13 @@ mod tests;
 use std::sync::{Arc, OnceLock};
 
 use navarch_model::{
-    ConfigKey, DestinationRule, Diagnostic, Kind, KubernetesPod, Metadata, PeerAuthentication,
-    ServiceEntry, Severity, Shared, Sidecar, VirtualService,
+    ConfigKey, DestinationRule, Diagnostic, Kind, Metadata, PeerAuthentication, ServiceEntry,
+    Severity, Shared, Sidecar, VirtualService,
 };
 
 use crate::MeshSnapshot;
+use crate::mesh::PersistentMap;
+use crate::registry::{IndexedPod, Name};
 
 /// Rules as they were written, oldest first: a diagnostic's path is one of the written object.
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ pub(crate) struct WrittenRules {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Analysis {
     pub(crate) written: Arc<WrittenRules>,
-    pub(crate) pods: Arc<Vec<Shared<KubernetesPod>>>,
+    pub(crate) pods: PersistentMap<Name, IndexedPod>,
     /// Found while rules were made and merged.
     pub(crate) made: Arc<Vec<Diagnostic>>,
     /// Found among rules and services.

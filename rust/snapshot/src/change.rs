@@ -37,7 +37,7 @@ pub struct ChangeSet {
 /// What changed of configuration, so that what depends on none of it need not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfigurationChanges {
-    /// Something that anything may depend on: mesh settings, policies, which labels of proxies count.
+    /// Something that anything may depend on: mesh settings, peer authentication, which labels of proxies count.
     pub is_whole: bool,
     /// Services that came, went or are others, and those whose endpoints shape more than their own assignment.
     pub services: BTreeSet<ServiceKey>,
@@ -47,6 +47,9 @@ pub struct ConfigurationChanges {
     pub rule_hosts: BTreeSet<Hostname>,
     /// Whether Gateways are others.
     pub has_gateways: bool,
+    /// Namespaces whose workloads may have other policies than before, by objects there or what those lead to; the
+    /// root namespace means all.
+    pub policy_namespaces: BTreeSet<Arc<str>>,
     /// Namespaces whose Sidecars are others.
     pub sidecar_namespaces: BTreeSet<Arc<str>>,
 }
@@ -63,6 +66,7 @@ impl ConfigurationChanges {
         self.virtual_services.extend(later.virtual_services);
         self.rule_hosts.extend(later.rule_hosts);
         self.has_gateways |= later.has_gateways;
+        self.policy_namespaces.extend(later.policy_namespaces);
         self.sidecar_namespaces.extend(later.sidecar_namespaces);
     }
 }

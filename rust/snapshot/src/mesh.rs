@@ -56,6 +56,9 @@ impl ServiceKey {
     }
 }
 
+/// A map whose next version shares all but a few nodes with this one: a change costs what it changes.
+pub(crate) type PersistentMap<K, V> = rpds::RedBlackTreeMapSync<K, V>;
+
 /// What is known of the workload at an address.
 #[derive(Debug, Clone)]
 pub(crate) struct AddressOwner {
@@ -72,6 +75,8 @@ pub(crate) struct ServiceIndex {
     /// By age.
     pub(crate) services: Vec<Shared<Service>>,
     pub(crate) by_host: BTreeMap<Hostname, Vec<Shared<Service>>>,
+    /// Those whose selector picks workloads of their namespace, by age.
+    pub(crate) selecting: BTreeMap<Arc<str>, Vec<Shared<Service>>>,
     /// Those with a network's label: gateways between networks.
     pub(crate) with_network: Vec<Shared<Service>>,
     /// Whether some service wants or prefers endpoints of the client's own Node.
@@ -108,10 +113,10 @@ pub struct MeshSnapshot {
     pub networks: Shared<MeshNetworks>,
     pub(crate) services: Arc<ServiceIndex>,
     pub(crate) remote_gateways: Arc<Vec<(Arc<str>, Shared<Service>)>>,
-    pub(crate) endpoints: Arc<BTreeMap<ServiceKey, Shared<ServiceEndpoints>>>,
-    pub(crate) addresses: Arc<BTreeMap<Arc<str>, AddressOwner>>,
+    pub(crate) endpoints: PersistentMap<ServiceKey, Shared<ServiceEndpoints>>,
+    pub(crate) addresses: PersistentMap<Arc<str>, AddressOwner>,
     /// Services by the address of an endpoint of theirs that no selector explains.
-    pub(crate) services_by_address: Arc<BTreeMap<Arc<str>, BTreeSet<ServiceKey>>>,
+    pub(crate) services_by_address: PersistentMap<Arc<str>, BTreeSet<ServiceKey>>,
     pub(crate) rules: Arc<RuleIndex>,
     pub(crate) no_endpoints: Shared<ServiceEndpoints>,
     pub(crate) analysis: Analysis,

@@ -2,7 +2,7 @@
 //!
 //! Sources: istio `pilot/pkg/model/authorization.go` `ListAuthorizationPolicies`, `pilot/pkg/model/authentication.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
@@ -82,10 +82,31 @@ impl PolicyIndex {
             .flat_map(PolicyAttachment::label_keys)
     }
 
-    /// Whether some policy leaves the decision to a provider, whose service then shapes listeners.
-    pub(crate) fn has_providers(&self) -> bool {
-        let mut all = self.authorization.values().flatten();
-        all.any(|policy| policy.spec.action == PolicyAction::Custom)
+    /// Namespaces with policies that leave the decision to a provider, whose service then shapes listeners.
+    pub(crate) fn namespaces_with_providers(&self) -> impl Iterator<Item = Arc<str>> {
+        let is_custom =
+            |policy: &Shared<AuthorizationPolicy>| policy.spec.action == PolicyAction::Custom;
+        let all = self.authorization.iter();
+        all.filter(move |(_, policies)| policies.iter().any(is_custom))
+            .map(|(namespace, _)| namespace.as_str().into())
+    }
+
+    /// Namespaces whose policies, or the key sets of whose policies, are others.
+    pub(crate) fn namespaces_changed_since(&self, old: &Self) -> BTreeSet<Arc<str>> {
+        let mut changed = BTreeSet::new();
+        add_changed(&old.authorization, &self.authorization, &mut changed);
+        add_changed(&old.authentication, &self.authentication, &mut changed);
+        if self.key_sets == old.key_sets {
+            return changed;
+        }
+        for (namespace, policies) in &self.authentication {
+            let rules = policies.iter().flat_map(|policy| &policy.spec.jwt_rules);
+            let mut addresses = rules.filter_map(JwtRule::key_set_address);
+            if addresses.any(|a| self.key_sets.get(&*a) != old.key_sets.get(&*a)) {
+                changed.insert(namespace.as_str().into());
+            }
+        }
+        changed
     }
 
     fn of_workload(&self, root: &str, namespace: &str, labels: &Labels) -> WorkloadPolicies {
@@ -152,6 +173,16 @@ impl MeshSnapshot {
     pub fn wanted_key_sets(&self) -> BTreeMap<String, Option<Span>> {
         self.rules.policies.wanted_key_sets()
     }
+}
+
+fn add_changed<T>(
+    old: &BTreeMap<String, Vec<Shared<T>>>,
+    new: &BTreeMap<String, Vec<Shared<T>>>,
+    changed: &mut BTreeSet<Arc<str>>,
+) {
+    let namespaces = old.keys().chain(new.keys());
+    let is_other = |namespace: &&String| old.get(*namespace) != new.get(*namespace);
+    changed.extend(namespaces.filter(is_other).map(|n| Arc::from(n.as_str())));
 }
 
 fn by_namespace<'a, T: 'a>(

@@ -4,6 +4,7 @@ pub(crate) mod auto_allocate;
 pub(crate) mod kubernetes;
 pub(crate) mod pod;
 pub(crate) mod service_entry;
+pub(crate) mod slice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use navarch_model::{
 };
 
 use crate::MeshOptions;
+use crate::mesh::PersistentMap;
+use slice::SlicePlaces;
 
 /// Namespace and name of an object.
 pub(crate) type Name = (Arc<str>, Arc<str>);
@@ -41,12 +44,13 @@ pub(crate) struct Registry {
     pub(crate) entry_visibility: Option<ServiceEntryVisibility>,
     pub(crate) namespaces: ByName<KubernetesNamespace>,
     pub(crate) nodes: ByName<KubernetesNode>,
-    pub(crate) pods: BTreeMap<Name, IndexedPod>,
+    pub(crate) pods: PersistentMap<Name, IndexedPod>,
     pub(crate) pods_by_address: BTreeMap<Arc<str>, Name>,
     pub(crate) services: ByName<KubernetesService>,
     pub(crate) slices: ByName<EndpointSlice>,
     /// Names of the slices of a Service, by (namespace, service name).
     pub(crate) slices_of_service: BTreeMap<Name, BTreeSet<Arc<str>>>,
+    pub(crate) places_of_slices: SlicePlaces,
     pub(crate) service_entries: ByName<ServiceEntry>,
     pub(crate) workload_entries: ByName<WorkloadEntry>,
     /// The platforms of remote clusters, by the cluster's name; these have none themselves.

@@ -17,7 +17,7 @@ use navarch_model::{
 use crate::analysis::Analysis;
 use crate::gateway_api::{GatewayApiObjects, ObjectStatus};
 use crate::ingress::IngressObjects;
-use crate::mesh::{MeshOptions, MeshSnapshot, RuleIndex, ServiceIndex};
+use crate::mesh::{MeshOptions, MeshSnapshot, PersistentMap, RuleIndex, ServiceIndex};
 use crate::registry::Registry;
 use crate::{Batch, Change, ChangeSet, ServiceKey};
 
@@ -70,9 +70,9 @@ impl MeshStore {
             networks: Shared::default(),
             services: Arc::new(ServiceIndex::default()),
             remote_gateways: Arc::default(),
-            endpoints: Arc::default(),
-            addresses: Arc::default(),
-            services_by_address: Arc::default(),
+            endpoints: PersistentMap::default(),
+            addresses: PersistentMap::default(),
+            services_by_address: PersistentMap::default(),
             rules: Arc::new(RuleIndex::default()),
             no_endpoints: Shared::new(ServiceEndpoints::default()),
             analysis: Analysis::default(),

@@ -2,9 +2,9 @@
 //!
 //! Source: istio `pilot/pkg/serviceregistry/kube/controller/controller.go` `GetProxyServiceTargets`.
 
-use navarch_model::{Proxy, Registry, Service, ServicePort, Shared, Workload, is_selected};
+use navarch_model::{Proxy, Service, ServicePort, Shared, Workload, is_selected};
 
-use crate::{MeshSnapshot, ServiceKey};
+use crate::MeshSnapshot;
 
 /// A service port that a workload serves.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,22 +26,28 @@ impl MeshSnapshot {
     /// What a proxy's workload serves: by age of the service, then as the service lists its ports.
     pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
         let labels = self.proxy_labels(proxy);
-        // Found once by address: few of the thousands of services below.
-        let served: Vec<&ServiceKey> = proxy
+        let selecting = self.services.selecting.get(&proxy.namespace);
+        let selecting = selecting.into_iter().flatten();
+        let mut served: Vec<(&Shared<Service>, bool)> = selecting
+            .filter(|service| is_selected(&service.selector, &labels))
+            .map(|service| (service, true))
+            .collect();
+        let by_address = proxy
             .ip_addresses
             .iter()
-            .filter_map(|ip| self.services_by_address.get(ip))
-            .flatten()
-            .collect();
+            .filter_map(|ip| self.services_by_address.get(ip));
+        for key in by_address.flatten() {
+            let is_known = served.iter().any(|(service, _)| key.is_of(service));
+            if let Some(service) = self.find_service(key).filter(|_| !is_known) {
+                served.push((service, false));
+            }
+        }
+        served.sort_by(|(a, _), (b, _)| (a.age(), &a.hostname).cmp(&(b.age(), &b.hostname)));
         let mut targets = Vec::new();
-        for service in self.services() {
-            if service.registry == Registry::Kubernetes
-                && service.namespace == proxy.namespace
-                && !service.selector.is_empty()
-                && is_selected(&service.selector, &labels)
-            {
+        for (service, is_by_selector) in served {
+            if is_by_selector {
                 self.add_selected(proxy, service, &mut targets);
-            } else if served.iter().any(|key| key.is_of(service)) {
+            } else {
                 self.add_by_address(proxy, service, &mut targets);
             }
         }

@@ -21,6 +21,8 @@ use tonic::Status;
 
 use super::requests::{ReadRequest, Requests};
 use crate::frame::frame_message;
+use crate::line::Line;
+use crate::metrics::StreamEnd;
 use crate::push::{Pusher, Since};
 use crate::registry::{Connection, Fleet};
 use crate::secure::{SecretLane, Standing};
@@ -87,6 +89,16 @@ enum Phase<R> {
     Ended,
 }
 
+/// What is known of a caller beside its requests.
+pub(super) struct Caller {
+    /// When the caller gives up, by its own word.
+    pub(super) deadline: Option<Pin<Box<Sleep>>>,
+    /// The rights of one that has proved who it is.
+    pub(super) standing: Option<Standing>,
+    /// What transports its stream, where that can be cut.
+    pub(super) line: Option<Line>,
+}
+
 pub(super) struct AdsStream<R> {
     requests: Requests<R>,
     fleet: Arc<Fleet>,
@@ -95,12 +107,18 @@ pub(super) struct AdsStream<R> {
     frames: VecDeque<Bytes>,
     end: Option<Status>,
     deadline: Option<Pin<Box<Sleep>>>,
-    /// The rights of a caller that has proved who it is.
     standing: Option<Standing>,
-    /// The secrets of such a caller.
+    line: Option<Line>,
+    /// The secrets of a caller that has proved who it is.
     secrets: Option<SecretLane>,
     /// The oldest change that the client has not got in full.
     since: Option<Since>,
+    /// A request came since progress was last noted.
+    has_moved: bool,
+    /// When the stream is old enough to end.
+    retirement: Option<Pin<Box<Sleep>>>,
+    /// How long the client may still ask for endpoints before the rest goes on.
+    expectation: Option<Pin<Box<Sleep>>>,
 }
 
 impl<R: XdsRequest> AdsStream<R> {
@@ -108,8 +126,7 @@ impl<R: XdsRequest> AdsStream<R> {
         requests: Requests<R>,
         fleet: Arc<Fleet>,
         pusher: Arc<Pusher>,
-        deadline: Option<Pin<Box<Sleep>>>,
-        standing: Option<Standing>,
+        caller: Caller,
     ) -> Self {
         Self {
             requests,
@@ -118,9 +135,13 @@ impl<R: XdsRequest> AdsStream<R> {
             phase: Phase::Unknown,
             frames: VecDeque::new(),
             end: None,
-            deadline,
+            deadline: caller.deadline,
             since: None,
-            standing,
+            has_moved: false,
+            retirement: None,
+            expectation: None,
+            standing: caller.standing,
+            line: caller.line,
             secrets: None,
         }
     }
@@ -189,6 +210,11 @@ impl<R: XdsRequest> AdsStream<R> {
         match self.identify(request.node()) {
             Ok(proxy) => {
                 let connection = self.fleet.connect(Shared::new(proxy), R::VARIANT);
+                if let Some(line) = self.line.take() {
+                    connection.attach(line);
+                }
+                let age = self.fleet.limits().age_of(connection.id());
+                self.retirement = age.map(|age| Box::pin(tokio::time::sleep(age)));
                 let standing = self.standing.as_ref();
                 self.secrets =
                     standing.map(|standing| standing.secrets_of(connection.proxy().clone()));
@@ -204,6 +230,7 @@ impl<R: XdsRequest> AdsStream<R> {
         let Phase::Open(connection, session) = &mut self.phase else {
             return;
         };
+        self.has_moved = true;
         match request.apply(session) {
             Ok(outcome) => {
                 match outcome {
@@ -232,6 +259,24 @@ impl<R: XdsRequest> AdsStream<R> {
         session.hold_secrets(lane.is_pending());
     }
 
+    /// Wait for the client to ask for what it has been given reason to, but not for ever.
+    fn bound_expectation(&mut self, cx: &mut Context<'_>) {
+        let Phase::Open(_, session) = &mut self.phase else {
+            return;
+        };
+        if !session.is_expecting() {
+            self.expectation = None;
+            return;
+        }
+        let limit = self.fleet.limits().max_expectation;
+        let sleep = &mut self.expectation;
+        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if sleep.as_mut().poll(cx).is_ready() {
+            session.expect_nothing();
+            self.expectation = None;
+        }
+    }
+
     /// Make the next response, if one is due.
     fn make_frames(&mut self) {
         let Phase::Open(connection, session) = &mut self.phase else {
@@ -241,11 +286,26 @@ impl<R: XdsRequest> AdsStream<R> {
             self.fleet.metrics().count_push(response.type_url);
             frame_message(response.segments, &mut self.frames);
             self.fleet.note_statuses(connection, session.statuses());
-        } else if session.is_settled()
-            && let Some(since) = self.since.take()
-        {
-            self.fleet.metrics().observe_convergence(since);
+        } else if session.is_settled() {
+            if let Some(since) = self.since.take() {
+                self.fleet.metrics().observe_convergence(since);
+            }
+            // Envoy asks for listeners last; who asks for none makes room after a while.
+            if session.has_asked(TypeUrl::Listener) && connection.note_synced() {
+                self.pusher.make_room();
+            }
         }
+    }
+
+    /// The transport has room for a piece: hand over the next, if there is one.
+    fn take_frame(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front();
+        if let Phase::Open(connection, session) = &self.phase {
+            let is_owed = !self.frames.is_empty() || session.is_owed();
+            connection.note_progress(is_owed, self.has_moved || frame.is_some());
+        }
+        self.has_moved = false;
+        frame
     }
 
     /// Who asks; a caller that has proved who it is can ask as itself alone.
@@ -257,10 +317,22 @@ impl<R: XdsRequest> AdsStream<R> {
         Ok(proxy)
     }
 
-    fn is_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
-        self.deadline
-            .as_mut()
-            .is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    /// Why the stream must end now, if its time is over.
+    fn find_end_of_time(&mut self, cx: &mut Context<'_>) -> Option<Status> {
+        let mut is_over = |sleep: &mut Option<Pin<Box<Sleep>>>| {
+            let sleep = sleep.as_mut();
+            sleep.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        };
+        if is_over(&mut self.deadline) {
+            let text = "the stream's own timeout has passed";
+            return Some(Status::deadline_exceeded(text));
+        }
+        if is_over(&mut self.retirement) {
+            self.fleet.metrics().count_end(StreamEnd::MaxAge);
+            let text = "the stream has reached its maximum age: connect anew";
+            return Some(Status::unavailable(text));
+        }
+        None
     }
 }
 
@@ -283,16 +355,16 @@ impl<R: XdsRequest> Body for AdsStream<R> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Some(bytes) = this.frames.pop_front() {
+        if !this.frames.is_empty()
+            && let Some(bytes) = this.take_frame()
+        {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if matches!(this.phase, Phase::Ended) {
             return Poll::Ready(None);
         }
-        if this.is_timed_out(cx) {
-            this.end = Some(Status::deadline_exceeded(
-                "the stream's own timeout has passed",
-            ));
+        if let Some(status) = this.find_end_of_time(cx) {
+            this.end = Some(status);
         }
         if let Some(standing) = &mut this.standing
             && let Some(status) = standing.poll_end(cx)
@@ -311,7 +383,11 @@ impl<R: XdsRequest> Body for AdsStream<R> {
         }
         this.take_secrets(cx);
         this.make_frames();
-        match this.frames.pop_front() {
+        if this.frames.is_empty() {
+            this.bound_expectation(cx);
+            this.make_frames();
+        }
+        match this.take_frame() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => Poll::Pending,
         }

@@ -36,6 +36,8 @@ pub(super) struct TypeSession {
     pub(super) is_first: bool,
     /// Names to be answered even if unchanged.
     pub(super) asked: BTreeSet<Arc<str>>,
+    /// Names that the client has been given reason to ask for, and has not asked for yet.
+    expected: BTreeSet<Arc<str>>,
     /// Versions that the client brought along (`initial_resource_versions`), until the first response.
     pub(super) known: Option<BTreeMap<String, Option<Version>>>,
     /// The version that the client says it has (state of the world), until the first response.
@@ -66,6 +68,7 @@ impl TypeSession {
             sent: nothing(),
             is_first: false,
             asked: BTreeSet::new(),
+            expected: BTreeSet::new(),
             known: None,
             claimed_version: String::new(),
             withheld: BTreeMap::new(),
@@ -91,6 +94,11 @@ impl TypeSession {
 
     pub(super) fn latest_nonce(&self) -> Option<Nonce> {
         self.latest_nonce
+    }
+
+    /// Whether the client was sent `target`, but for exceptions.
+    pub(super) fn is_led_to(&self, target: &Resources) -> bool {
+        self.sent.is_same(target)
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -183,6 +191,12 @@ impl TypeSession {
             }
             self.is_first = true;
         }
+        for name in &changes.asked {
+            self.expected.remove(name);
+        }
+        if changes.is_wildcard_new {
+            self.expected.clear();
+        }
         self.asked.extend(changes.asked);
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|name| self.covers(name));
@@ -192,15 +206,30 @@ impl TypeSession {
         self.refused = refused;
     }
 
-    /// Have names answered again, as far as the client asks for them.
+    /// Have names answered again as far as the client asks for them; the others it is expected to ask for.
     pub(super) fn ask_again(&mut self, names: Vec<Arc<str>>) {
-        let covered = names
-            .into_iter()
-            .filter(|n| self.covers(n))
-            .collect::<Vec<_>>();
+        if !self.is_subscribed() {
+            return;
+        }
+        let (covered, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| self.covers(n));
         if !self.is_first {
             self.asked.extend(covered);
         }
+        self.expected.extend(others);
+    }
+
+    /// Whether the client has still to ask for something.
+    pub(super) fn is_expecting(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
+    pub(super) fn expect_nothing(&mut self) {
+        self.expected.clear();
+    }
+
+    /// What is not there any more need not be asked for.
+    pub(super) fn expect_no_more_than(&mut self, target: &Resources) {
+        self.expected.retain(|name| target.find(name).is_some());
     }
 
     /// The client's answer to the response in flight; `None` if there is none.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use navarch_serve::StreamLimits;
 use navarch_serve::session::Variant;
 use tonic::Code;
 
@@ -64,6 +65,80 @@ async fn both_forms_are_served_and_pushed_to() {
         .map(|c| c.variant())
         .collect();
     assert_eq!(variants, [Variant::Sotw, Variant::Delta]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_stream_ends_and_its_connection_takes_no_other() {
+    let limits = StreamLimits {
+        max_age: Some(Duration::from_millis(300)),
+        ..StreamLimits::default()
+    };
+    let rig = Rig::with_limits(&world(&["a"], 0), limits);
+    let mut stream = rig.delta().await;
+    stream.send(delta_first(TypeUrl::Cluster)).await;
+    assert_eq!(stream.receive().await.unwrap().resources.len(), 1);
+    let end = stream.receive().await.unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    assert!(end.message().contains("connect anew"), "{end}");
+    let text = rig.fleet.metrics().to_text();
+    let told = "navarch_stream_ends{reason=\"max_age\"} 1";
+    assert!(text.contains(told), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_nothing_is_cut_off_and_who_waits_for_nothing_is_not() {
+    let limits = StreamLimits {
+        max_stall: Duration::from_millis(400),
+        ..StreamLimits::default()
+    };
+    // More than the window of hyper's client, 2 MB.
+    let long = "x".repeat(1000);
+    let names: Vec<String> = (0..2000).map(|i| format!("{i:04}-{long}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let rig = Rig::with_limits(&world(&names, 0), limits);
+    let stalled = rig.delta().await;
+    stalled.send(delta_first(TypeUrl::Cluster)).await;
+    let mut reading = rig.delta().await;
+    reading.send(delta_first(TypeUrl::Cluster)).await;
+    let first = reading.receive().await.unwrap();
+    assert_eq!(first.resources.len(), names.len());
+    let accepted = delta_answer(&first.nonce, TypeUrl::Cluster, None);
+    reading.send(accepted).await;
+    eventually("both streams", || rig.fleet.connections().len() == 2).await;
+    rig.publish(&world(&names, 1));
+    let second = reading.receive().await.unwrap();
+    assert_eq!(second.resources.len(), names.len());
+    eventually("the end", || rig.fleet.connections().len() == 1).await;
+    let text = rig.fleet.metrics().to_text();
+    let told = "navarch_stream_ends{reason=\"slow_reader\"} 1";
+    assert!(text.contains(told), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_wait_a_while_for_endpoints_that_nobody_asks_for() {
+    let limits = StreamLimits {
+        max_expectation: Duration::from_millis(300),
+        ..StreamLimits::default()
+    };
+    let rig = Rig::with_limits(&world(&["a"], 0), limits);
+    let mut stream = rig.delta().await;
+    for t in [TypeUrl::Cluster, TypeUrl::Endpoint, TypeUrl::Listener] {
+        let mut request = delta_first(t);
+        if t == TypeUrl::Endpoint {
+            request.resource_names_subscribe = vec!["a".to_owned()];
+        }
+        stream.send(request).await;
+        let response = stream.receive().await.unwrap();
+        assert_eq!(response.type_url, t.as_str());
+        stream.send(delta_answer(&response.nonce, t, None)).await;
+    }
+    rig.publish(&world(&["a", "b"], 0));
+    let clusters = stream.receive().await.unwrap();
+    assert_eq!(clusters.type_url, TypeUrl::Cluster.as_str());
+    let accepted = delta_answer(&clusters.nonce, TypeUrl::Cluster, None);
+    stream.send(accepted).await;
+    let listeners = stream.receive().await.unwrap();
+    assert_eq!(listeners.type_url, TypeUrl::Listener.as_str());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 pub(crate) const NAMESPACES: [&str; 2] = ["shop", "other"];
 const ROOT: &str = "istio-system";
+const KEY_SET: &str = "https://keys.example/set";
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Kinds with how often they are drawn, and how many variants they have.
-const KINDS: [(Kind, u32, usize); 15] = [
+const KINDS: [(Kind, u32, usize); 18] = [
     (Kind::Service, 8, 9),
     (Kind::EndpointSlice, 6, 4),
     (Kind::Pod, 4, 3),
@@ -21,7 +22,10 @@ const KINDS: [(Kind, u32, usize); 15] = [
     (Kind::Sidecar, 3, 6),
     (Kind::Gateway, 2, 3),
     (Kind::PeerAuthentication, 1, 3),
-    (Kind::MeshConfig, 1, 3),
+    (Kind::AuthorizationPolicy, 2, 5),
+    (Kind::RequestAuthentication, 1, 2),
+    (Kind::JsonWebKeySet, 1, 2),
+    (Kind::MeshConfig, 1, 4),
     (Kind::Namespace, 1, 2),
     (Kind::Node, 1, 2),
     (Kind::MeshNetworks, 1, 2),
@@ -77,12 +81,18 @@ pub(crate) fn change(kind: Kind, namespace: &str, name: &str, variant: Option<us
         Kind::MeshConfig | Kind::MeshNetworks => ConfigKey::new(kind, "", "mesh"),
         Kind::Namespace => ConfigKey::new(kind, "", namespace),
         Kind::Node => ConfigKey::new(kind, "", "node"),
-        Kind::Sidecar if name == "c" => ConfigKey::new(kind, ROOT, name),
+        Kind::JsonWebKeySet => ConfigKey::new(kind, "", KEY_SET),
+        Kind::Sidecar | Kind::AuthorizationPolicy if name == "c" => {
+            ConfigKey::new(kind, ROOT, name)
+        }
         _ => ConfigKey::new(kind, namespace, name),
     };
     let payload = variant.map(|variant| {
         let mut object = object(kind, &key.namespace, &key.name, variant);
-        if !matches!(kind, Kind::MeshConfig | Kind::MeshNetworks) {
+        if !matches!(
+            kind,
+            Kind::MeshConfig | Kind::MeshNetworks | Kind::JsonWebKeySet
+        ) {
             let mut metadata = json!({"namespace": *key.namespace, "name": *key.name});
             if let (Some(own), Some(all)) = (
                 object["metadata"].take().as_object(),
@@ -126,8 +136,18 @@ fn object(kind: Kind, namespace: &str, name: &str, variant: usize) -> Value {
             let mode = ["STRICT", "PERMISSIVE", "DISABLE"][variant];
             json!({"spec": {"mtls": {"mode": mode}}})
         }
+        Kind::AuthorizationPolicy => authorization_policy(name, variant),
+        Kind::RequestAuthentication => [
+            json!({"spec": {"jwtRules": [{"issuer": "i", "jwksUri": KEY_SET}]}}),
+            json!({"spec": {"selector": {"matchLabels": {"app": name}},
+                "jwtRules": [{"issuer": "j", "jwks": r#"{"keys": []}"#}]}}),
+        ][variant]
+            .clone(),
+        Kind::JsonWebKeySet => json!({"jwks": (["{}", r#"{"keys": []}"#][variant])}),
         Kind::MeshConfig => [
             json!({}),
+            json!({"extensionProviders": [{"name": "asked",
+                "envoyExtAuthzGrpc": {"service": host("other", "b"), "port": 9000}}]}),
             json!({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}),
             json!({"defaultServiceExportTo": ["."], "proxyHttpPort": 15007}),
         ][variant]
@@ -145,6 +165,17 @@ fn object(kind: Kind, namespace: &str, name: &str, variant: usize) -> Value {
             .clone(),
         _ => json!({}),
     }
+}
+
+fn authorization_policy(name: &str, variant: usize) -> Value {
+    let spec = match variant {
+        0 => json!({"rules": [{"from": [{"source": {"namespaces": ["shop"]}}]}]}),
+        1 => json!({"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/x"]}}]}]}),
+        2 => json!({"selector": {"matchLabels": {"app": name}}, "action": "AUDIT", "rules": [{}]}),
+        3 => json!({"selector": {"matchLabels": {"app": "gate"}}, "rules": [{}]}),
+        _ => json!({"action": "CUSTOM", "provider": {"name": "asked"}, "rules": [{}]}),
+    };
+    json!({"spec": spec})
 }
 
 fn service(namespace: &str, name: &str, variant: usize) -> Value {

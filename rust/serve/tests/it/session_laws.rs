@@ -154,6 +154,11 @@ impl Rig {
             .collect();
         self.publish(renewed);
         self.client.settle();
+        // A client here need not ask for the endpoints of its clusters; the wait for that ends.
+        while self.client.session.is_expecting() {
+            self.client.session.expect_nothing();
+            self.client.settle();
+        }
         assert!(self.client.session.is_settled());
         for t in TYPES {
             if !self.client.held.get(&t).is_some_and(|h| h.is_subscribed) {

@@ -98,6 +98,54 @@ fn listeners_and_routes_wait_for_clusters() {
     }
 }
 
+/// A client that accepts a cluster before it asks for its endpoints: listeners wait for them all the same.
+#[test]
+fn listeners_wait_for_endpoints_that_are_asked_for_late() {
+    for variant in BOTH {
+        let first = world(&["a"], 0);
+        let (cache, mut client) = envoy(variant, &first, &["a"]);
+        let next = snapshot(&world(&["a", "new"], 1), &cache);
+        client.session.set_target(next);
+        assert_eq!(client.receive().unwrap().type_url, TypeUrl::Cluster);
+        client.answer(TypeUrl::Cluster, None);
+        assert_eq!(client.receive().unwrap().type_url, TypeUrl::Endpoint);
+        client.answer(TypeUrl::Endpoint, None);
+        assert!(client.session.is_expecting());
+        assert!(client.receive().is_none(), "listeners before endpoints");
+        client.subscribe(TypeUrl::Endpoint, &["new"], &[]);
+        assert_eq!(client.receive().unwrap().names, ["new"]);
+        assert!(client.receive().is_none(), "listeners before endpoints");
+        client.answer(TypeUrl::Endpoint, None);
+        assert_eq!(client.receive().unwrap().type_url, TypeUrl::Listener);
+    }
+}
+
+/// A client that never asks, that rejects the cluster, or whose cluster goes again is not waited for.
+#[test]
+fn endpoints_that_nobody_asks_for_hold_nothing_back() {
+    for variant in BOTH {
+        for way in 0..3 {
+            let first = world(&["a"], 0);
+            let (cache, mut client) = envoy(variant, &first, &["a"]);
+            let next = snapshot(&world(&["a", "new"], 1), &cache);
+            client.session.set_target(next);
+            assert_eq!(client.receive().unwrap().type_url, TypeUrl::Cluster);
+            client.answer(TypeUrl::Cluster, (way == 1).then_some("bad cluster"));
+            assert_eq!(client.receive().unwrap().type_url, TypeUrl::Endpoint);
+            client.answer(TypeUrl::Endpoint, None);
+            match way {
+                0 => client.session.expect_nothing(),
+                1 => {}
+                _ => client
+                    .session
+                    .set_target(snapshot(&world(&["a"], 1), &cache)),
+            }
+            let next = client.receive().unwrap();
+            assert_eq!(next.type_url, TypeUrl::Listener, "way {way}");
+        }
+    }
+}
+
 /// A rejected cluster does not hold back the rest.
 #[test]
 fn a_rejection_of_clusters_lets_the_rest_go_on() {

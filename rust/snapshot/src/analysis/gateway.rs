@@ -19,7 +19,7 @@ pub(super) fn check(mesh: &MeshSnapshot, told: &mut Findings) {
     if pods.is_empty() || written.is_empty() {
         return;
     }
-    let index = PodIndex::new(&written, pods);
+    let index = PodIndex::new(&written, pods.values().map(|indexed| &indexed.pod));
     let services = services_by_namespace(mesh);
     let mut picked: BTreeMap<&Labels, Vec<&KubernetesPod>> = BTreeMap::new();
     for gateway in written {
@@ -43,7 +43,10 @@ pub(super) fn check(mesh: &MeshSnapshot, told: &mut Findings) {
 struct PodIndex<'a>(BTreeMap<Pair<'a>, Vec<&'a KubernetesPod>>);
 
 impl<'a> PodIndex<'a> {
-    fn new(gateways: &[&'a Shared<Gateway>], pods: &'a [Shared<KubernetesPod>]) -> Self {
+    fn new(
+        gateways: &[&'a Shared<Gateway>],
+        pods: impl Iterator<Item = &'a Shared<KubernetesPod>>,
+    ) -> Self {
         let selectors = gateways.iter().map(|gateway| &gateway.spec.selector);
         let keys: BTreeSet<&str> = selectors
             .flat_map(|s| s.keys())

@@ -53,7 +53,8 @@ pub(super) fn check_overlaps(mesh: &MeshSnapshot, told: &mut Findings) {
     for pod in mesh
         .analysis
         .pods
-        .iter()
+        .values()
+        .map(|indexed| &indexed.pod)
         .filter(|_| !by_namespace.is_empty())
     {
         let metadata = &pod.metadata.common;

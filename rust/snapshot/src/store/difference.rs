@@ -26,11 +26,17 @@ pub(super) fn of(dirty: &Dirty, old: &MeshSnapshot, next: &MeshSnapshot) -> Conf
             || old.remote_gateways != next.remote_gateways
             || versions.any(|service| service.is_some_and(|s| is_network_gateway(s, next)));
         // A provider's service shapes the listeners of workloads that need not see it.
-        changes.is_whole |= !changes.services.is_empty() && next.rules.policies.has_providers();
+        if !changes.services.is_empty() {
+            let namespaces = next.rules.policies.namespaces_with_providers();
+            changes.policy_namespaces.extend(namespaces);
+        }
     }
     if !Arc::ptr_eq(&old.rules, &next.rules) {
         let (before, after) = (&old.rules, &next.rules);
-        changes.is_whole |= before.label_keys != after.label_keys;
+        changes.is_whole |= before.label_keys != after.label_keys
+            || before.policy_label_keys != after.policy_label_keys;
+        let policed = after.policies.namespaces_changed_since(&before.policies);
+        changes.policy_namespaces.extend(policed);
         changes.has_gateways = before.gateways != after.gateways;
         changes.virtual_services =
             changed_virtual_services(&before.virtual_services, &after.virtual_services);

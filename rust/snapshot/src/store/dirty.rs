@@ -77,6 +77,9 @@ impl Dirty {
                     | Kind::DestinationRule
                     | Kind::Gateway
                     | Kind::Sidecar
+                    | Kind::AuthorizationPolicy
+                    | Kind::RequestAuthentication
+                    | Kind::JsonWebKeySet
                     | Kind::Ingress
                     | Kind::IngressClass
                     | Kind::GatewayClass

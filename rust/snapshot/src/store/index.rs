@@ -9,9 +9,10 @@ use navarch_model::{
 };
 
 use crate::destination_rule::DestinationRuleIndex;
-use crate::mesh::{AddressOwner, MeshSnapshot, RuleIndex, ServiceIndex};
+use crate::mesh::{AddressOwner, MeshSnapshot, PersistentMap, RuleIndex, ServiceIndex};
 use crate::mutual_tls::PeerAuthenticationIndex;
 use crate::policy::PolicyIndex;
+use crate::registry::kubernetes::service_of_slice;
 use crate::registry::service_entry::convert_service_entry;
 use crate::registry::{LABEL_NETWORK, auto_allocate, sort_endpoints};
 use crate::sidecar::SidecarIndex;
@@ -145,6 +146,13 @@ impl MeshStore {
                 .or_default()
                 .push(service.clone());
         }
+        let mut selecting: BTreeMap<Arc<str>, Vec<Shared<Service>>> = BTreeMap::new();
+        let is_selecting =
+            |s: &&Shared<Service>| s.registry == RegistryKind::Kubernetes && !s.selector.is_empty();
+        for service in services.iter().filter(is_selecting) {
+            let of_namespace = selecting.entry(service.namespace.clone());
+            of_namespace.or_default().push(service.clone());
+        }
         let has_node_preference = services.iter().any(|service| {
             service.is_node_local
                 || service.traffic_distribution == TrafficDistribution::PreferSameNode
@@ -154,6 +162,7 @@ impl MeshStore {
             with_network: services.iter().filter(is_gateway).cloned().collect(),
             services,
             by_host,
+            selecting,
             has_node_preference,
         }
     }
@@ -168,11 +177,9 @@ impl MeshStore {
         if keys.is_empty() {
             return;
         }
-        let mut endpoints = (*next.endpoints).clone();
-        let mut by_address = (*next.services_by_address).clone();
         for key in keys {
             let new = self.endpoints_of(&key);
-            let old = endpoints.get(&key).cloned();
+            let old = next.endpoints.get(&key).cloned();
             if old
                 .as_deref()
                 .map_or(new.is_empty(), |old| old.endpoints == new)
@@ -180,13 +187,10 @@ impl MeshStore {
                 continue;
             }
             for endpoint in old.iter().flat_map(|old| &old.endpoints) {
-                remove_addresses(&mut by_address, endpoint, &key);
+                remove_addresses(&mut next.services_by_address, endpoint, &key);
             }
             for address in new.iter().flat_map(|endpoint| &endpoint.addresses) {
-                by_address
-                    .entry(address.clone())
-                    .or_default()
-                    .insert(key.clone());
+                add_address(&mut next.services_by_address, address, &key);
             }
             let service = next.find_service(&key);
             if service.is_some_and(|service| is_shaping(service, old.as_deref(), &new)) {
@@ -194,17 +198,13 @@ impl MeshStore {
                 changes.configuration.services.insert(key.clone());
             }
             if new.is_empty() {
-                endpoints.remove(&key);
+                next.endpoints.remove_mut(&key);
             } else {
-                endpoints.insert(
-                    key.clone(),
-                    Shared::new(ServiceEndpoints { endpoints: new }),
-                );
+                let new = Shared::new(ServiceEndpoints { endpoints: new });
+                next.endpoints.insert_mut(key.clone(), new);
             }
             changes.endpoints.insert(key);
         }
-        next.endpoints = Arc::new(endpoints);
-        next.services_by_address = Arc::new(by_address);
     }
 
     /// The services whose endpoints may be others than published.
@@ -235,29 +235,17 @@ impl MeshStore {
         }
         if !dirty.pods.is_empty() {
             let namespaces: BTreeSet<&Arc<str>> = dirty.pods.iter().map(|name| &name.0).collect();
-            let slices = registry.clusters().flat_map(|cluster| &cluster.slices);
-            for ((namespace, _), slice) in slices {
-                let is_stale = namespaces.contains(namespace)
-                    && slice
-                        .endpoints
-                        .iter()
-                        .any(|endpoint| match &endpoint.target_ref {
-                            Some(target) => dirty
-                                .pods
-                                .contains(&(namespace.clone(), target.name.as_str().into())),
-                            None => endpoint
-                                .addresses
-                                .iter()
-                                .any(|a| dirty.addresses.contains(&**a)),
-                        });
-                if let Some(service) = crate::registry::kubernetes::service_of_slice(slice)
-                    && is_stale
-                {
-                    keys.insert(kubernetes_key(
-                        registry,
-                        &(namespace.clone(), service.into()),
-                    ));
-                }
+            for cluster in registry.clusters() {
+                let places = &cluster.places_of_slices;
+                let of_pods = dirty.pods.iter().flat_map(|name| places.of_pod(name));
+                let at = dirty.addresses.iter();
+                let at = at.flat_map(|address| places.at_address(address));
+                let slices = of_pods.chain(at).filter_map(|name| {
+                    let slice = cluster.slices.get(name)?;
+                    let service = service_of_slice(slice)?;
+                    Some((name.0.clone(), Arc::from(service)))
+                });
+                keys.extend(slices.map(|name| kubernetes_key(registry, &name)));
             }
             for (name, entry) in &registry.service_entries {
                 if entry.spec.workload_selector.is_some() && namespaces.contains(&name.0) {
@@ -303,7 +291,7 @@ impl MeshStore {
         next: &mut MeshSnapshot,
         changes: &mut ChangeSet,
     ) {
-        let mut addresses = (*next.addresses).clone();
+        let addresses = &mut next.addresses;
         let stale: BTreeSet<Arc<str>> = if dirty.is_everything() {
             addresses
                 .keys()
@@ -341,11 +329,12 @@ impl MeshStore {
             }
             changes.addresses.insert(address.clone());
             match owner {
-                Some(owner) => addresses.insert(address, owner),
-                None => addresses.remove(&address),
-            };
+                Some(owner) => addresses.insert_mut(address, owner),
+                None => {
+                    addresses.remove_mut(&address);
+                }
+            }
         }
-        next.addresses = Arc::new(addresses);
     }
 
     pub(super) fn refresh_rules(&mut self, next: &mut MeshSnapshot) {
@@ -414,16 +403,21 @@ fn is_shaping(service: &Service, old: Option<&ServiceEndpoints>, new: &[Endpoint
         || old.is_empty() != new.is_empty()
 }
 
-fn remove_addresses(
-    by_address: &mut BTreeMap<Arc<str>, BTreeSet<ServiceKey>>,
-    endpoint: &Endpoint,
-    key: &ServiceKey,
-) {
+type ServicesByAddress = PersistentMap<Arc<str>, BTreeSet<ServiceKey>>;
+
+fn add_address(by_address: &mut ServicesByAddress, address: &Arc<str>, key: &ServiceKey) {
+    match by_address.get_mut(address) {
+        Some(services) => drop(services.insert(key.clone())),
+        None => by_address.insert_mut(address.clone(), BTreeSet::from([key.clone()])),
+    }
+}
+
+fn remove_addresses(by_address: &mut ServicesByAddress, endpoint: &Endpoint, key: &ServiceKey) {
     for address in &endpoint.addresses {
         if let Some(services) = by_address.get_mut(address) {
             services.remove(key);
             if services.is_empty() {
-                by_address.remove(address);
+                by_address.remove_mut(address);
             }
         }
     }

@@ -133,7 +133,7 @@ impl Registry {
         }
         match pod {
             None => {
-                self.pods.remove(&name);
+                self.pods.remove_mut(&name);
             }
             Some(pod) => {
                 for ip in addresses_of(&pod) {
@@ -141,7 +141,8 @@ impl Registry {
                     dirty.addresses.insert(ip);
                 }
                 let workload = self.workload_of_pod(&pod, root);
-                self.pods.insert(name.clone(), IndexedPod { pod, workload });
+                let indexed = IndexedPod { pod, workload };
+                self.pods.insert_mut(name.clone(), indexed);
             }
         }
         dirty.add_object(key);
@@ -172,6 +173,8 @@ impl Registry {
                 self.slices_of_service.entry(service.clone()).or_default();
             slices.insert(name.1.clone());
         }
+        self.places_of_slices
+            .replace(&name, old.as_deref(), slice.as_deref());
         replace(&mut self.slices, name, slice);
         dirty.add_object(key);
         dirty

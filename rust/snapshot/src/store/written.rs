@@ -25,13 +25,7 @@ impl MeshStore {
             analysis.of_rules = Arc::default();
         }
         if is_rule_stale || !dirty.pods.is_empty() {
-            let pods = self.registry.pods.values();
-            // Only these look at Pods.
-            let is_wanted = !(self.rules.gateways.is_empty() && self.rules.sidecars.is_empty());
-            let pods = pods
-                .filter(|_| is_wanted)
-                .map(|indexed| indexed.pod.clone());
-            analysis.pods = Arc::new(pods.collect());
+            analysis.pods = self.registry.pods.clone();
             analysis.of_workloads = Arc::default();
         }
         if !changes.endpoints.is_empty() {

@@ -16,7 +16,7 @@ use navarch_envoy::envoy::service::discovery::v3::{
 };
 use navarch_envoy::google::rpc;
 use navarch_model::{Proxy, Shared};
-use navarch_serve::{AdsServer, Fleet, Metrics, Pusher, ResourceSource};
+use navarch_serve::{AdsServer, Fleet, Metrics, Pusher, ResourceSource, StreamLimits};
 use prost::Message;
 use prost_types::Struct;
 use tokio::sync::mpsc;
@@ -61,6 +61,10 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn start(world: &World) -> Self {
+        Self::with_limits(world, StreamLimits::default())
+    }
+
+    pub(super) fn with_limits(world: &World, limits: StreamLimits) -> Self {
         let cache = ResourceCache::new();
         let target = Mutex::new(snapshot(world, &cache));
         let source = Arc::new(Source {
@@ -68,7 +72,7 @@ impl Rig {
             target,
             panics: AtomicBool::new(false),
         });
-        let fleet = Fleet::new(Metrics::new());
+        let fleet = Fleet::with_limits(Metrics::new(), limits);
         let pusher = Pusher::start(source.clone(), Arc::clone(&fleet)).unwrap();
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = AdsServer::start(any_port, 2, Arc::clone(&fleet), pusher.clone()).unwrap();
