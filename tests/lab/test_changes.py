@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +23,9 @@ each_client = pytest.mark.parametrize("client", ["web-1", "web-2"])
 # A program that RE2 compiles and Istio's admission lets pass, but that is over Envoy's limit of
 # re2.max_program_size.error_level: https://www.envoyproxy.io/docs/envoy/latest/api-v3/type/matcher/v3/regex.proto
 TOO_LARGE_REGEX = ".{1000}" * 17
+
+N_CHANGES = 200
+EXTRA = "extra.yaml"
 
 
 @each_client
@@ -89,3 +93,60 @@ def test_navarch_may_be_away(lab: Lab, number: signal.Signals) -> None:
         lab.wait(lambda: replies[-1].rule == "20-80", "the new rule", seconds=40)
     assert {r.status for r in replies} == {200}
     lab.wait(lambda: len(lab.sync_status()) == len(meshes.PODS), "all are back", seconds=40)
+
+
+def _turn(number: int, version: str) -> list[dict[str, Any]]:
+    """Return rules that send reviews to a subset, a cluster, that did not exist before; the one before goes."""
+    subset = f"turn-{number}"
+    new = {"host": "reviews", "subsets": [{"name": subset, "labels": {"version": version}}]}
+    route = [{"destination": {"host": "reviews", "subset": subset}}]
+    headers = {"response": {"set": {"x-rule": subset}}}
+    return [
+        *meshes.virtual_service("reviews", [{"route": route, "headers": headers}]),
+        meshes.rule("DestinationRule", "reviews-turns", new),
+    ]
+
+
+def _extra(number: int) -> list[dict[str, Any]]:
+    """Return a service of the outside, on a port that others share."""
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    spec = {"hosts": [f"extra-{number}.example"], "ports": ports, "resolution": "STATIC"}
+    endpoints = {"endpoints": [{"address": meshes.OUTSIDE_IP}]}
+    return [meshes.rule("ServiceEntry", "extra", spec | endpoints)]
+
+
+def _change(lab: Lab, dice: random.Random, number: int) -> None:
+    kind = dice.choice(["turn", "turn", "mark", "endpoints", "extra"])
+    if kind == "turn":
+        lab.write("reviews.yaml", _turn(number, dice.choice(["v1", "v2"])))
+    elif kind == "mark":
+        lab.write("details.yaml", meshes.plain("details", f"mark-{number}"))
+    elif kind == "endpoints":
+        without = dice.choice([(), ("details-1",), ("details-2",)])
+        lab.write("details-endpoints.yaml", meshes.endpoint_slice("details", without))
+    else:
+        lab.write(EXTRA, _extra(number) if dice.random() < 0.7 else [])
+
+
+@each_client
+def test_no_request_is_lost_in_200_random_changes(lab: Lab, client: str) -> None:
+    """Clusters, routes, endpoints and services come and go; every request is answered."""
+    dice = random.Random(client)
+    try:
+        with (
+            lab.load("reviews", pod=client, n_clients=2) as reviews,
+            lab.load("details", pod=client, n_clients=2) as details,
+        ):
+            lab.wait(lambda: min(len(reviews), len(details)) > 50, "load")
+            for number in range(N_CHANGES):
+                _change(lab, dice, number)
+                time.sleep(dice.choice([0.0, 0.01, 0.05, 0.15]))
+            lab.write("reviews.yaml", _turn(N_CHANGES, "v1"))
+            last = f"turn-{N_CHANGES}"
+            lab.wait(lambda: reviews[-1].rule == last, "the last rule answers")
+    finally:
+        (lab.mesh_dir / EXTRA).unlink(missing_ok=True)
+    assert {(r.status, r.body if r.status != 200 else "") for r in reviews} == {(200, "")}
+    assert {(r.status, r.body if r.status != 200 else "") for r in details} == {(200, "")}
+    turns = {r.rule for r in reviews}
+    assert len(turns) > N_CHANGES / 10, "the changes came into force"
