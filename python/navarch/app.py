@@ -54,7 +54,9 @@ class App:
             errors.NavarchError: What was told can't be used.
         """
         self._told = told
-        self._core = make_core(core.Options(told.domain_suffix, told.cluster_id, told.max_connection_age_seconds))
+        self._core = make_core(
+            core.Options(told.domain_suffix, told.cluster_id, told.max_connection_age_seconds)
+        )
         self._platforms = platforms.Platforms(told)
         cluster = self._platforms.cluster
         # Before the keeper: it reads the directory that the authority's Secret fills.

@@ -223,8 +223,7 @@ def _read_settings(ctx: click.Context, _: click.Parameter, file: Path | None) ->
     default=0.0,
     show_default=True,
     envvar="NAVARCH_MAX_CONNECTION_AGE_SECONDS",
-    help="After this, and up to a tenth more, proxies have to connect anew, so that new replicas get their share; "
-    "0 for never.",
+    help="Age at which, or up to a tenth later, proxies have to connect anew; 0 for never.",
 )
 @click.option(
     "--log-level",
