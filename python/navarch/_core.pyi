@@ -122,8 +122,8 @@ class Core:
     def __new__(cls, options_json: bytes) -> Core:
         """Make an empty mesh.
 
-        `{"domain_suffix": "cluster.local", "cluster_id": "Kubernetes", "max_connection_age_seconds": 0}` are all options
-        with their defaults; a connection of age 0 is never too old.
+        `{"domain_suffix": "cluster.local", "cluster_id": "Kubernetes", "max_connection_age_seconds": 0}` are all
+        options with their defaults; a connection of age 0 is never too old.
         """
 
     def apply(self, changes: list[_Change], age_seconds: float = 0.0) -> list[_Diagnostic]:
