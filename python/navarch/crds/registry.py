@@ -119,7 +119,7 @@ def _gateway_api_kind(name: str, *versions: str, is_namespaced: bool = True) -> 
         versions,
         kubernetes.SpecObject,
         is_namespaced=is_namespaced,
-        is_ordered_by_age=True,
+        is_ordered_by_age=False,
     )
 
 
@@ -148,7 +148,7 @@ _ALL: Final = (
     _kubernetes_kind("Secret", model=kubernetes.Secret),
     _kubernetes_kind("ConfigMap", model=kubernetes.ConfigMap),
     _kubernetes_kind(
-        "Ingress", "networking.k8s.io", model=kubernetes.SpecObject, is_ordered_by_age=True
+        "Ingress", "networking.k8s.io", model=kubernetes.SpecObject, is_ordered_by_age=False
     ),
     _kubernetes_kind(
         "IngressClass", "networking.k8s.io", model=kubernetes.SpecObject, is_namespaced=False

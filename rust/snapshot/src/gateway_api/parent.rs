@@ -135,6 +135,30 @@ impl BoundParent {
         self.internal_name == MESH
     }
 
+    /// Of each of a route's hosts what the listener has of it, too (istio `pilot/pkg/config/kube/gateway/conversion.go`
+    /// `constrainTLSRoutesToListenerHost`).
+    pub(super) fn narrow(&self, hosts: &[String]) -> Vec<String> {
+        if self.hostname.is_empty() {
+            return hosts.to_vec();
+        }
+        let own = Hostname::from(self.hostname.as_str());
+        let mut narrowed: Vec<String> = Vec::with_capacity(hosts.len());
+        for text in hosts {
+            let host = Hostname::from(text.as_str());
+            let common = if host.is_subset_of(&own) {
+                text
+            } else if own.is_subset_of(&host) {
+                &self.hostname
+            } else {
+                continue;
+            };
+            if !narrowed.contains(common) {
+                narrowed.push(common.clone());
+            }
+        }
+        narrowed
+    }
+
     /// Whether a route's host is this listener's: not one that another listener on the port names more exactly.
     pub(super) fn is_own_host(&self, host: &str) -> bool {
         let host = Hostname::from(host);

@@ -71,13 +71,18 @@ fn convert_route(
         Kind::TLSRoute => "tls",
         _ => "tcp",
     };
-    let sni_hosts = source.hosts();
+    let all_hosts = source.hosts();
     let mut made = Vec::new();
     for bound in &computed.bound {
-        let (hosts, routes) = if bound.is_mesh() {
-            (context.mesh_hosts(bound), &computed.mesh.routes)
+        let (hosts, sni_hosts, routes) = if bound.is_mesh() {
+            let hosts = context.mesh_hosts(bound);
+            (hosts, all_hosts.clone(), &computed.mesh.routes)
         } else {
-            (sni_hosts.clone(), &computed.gateway.routes)
+            let hosts = match source.kind {
+                Kind::TLSRoute => bound.narrow(&all_hosts),
+                _ => all_hosts.clone(),
+            };
+            (hosts.clone(), hosts, &computed.gateway.routes)
         };
         for host in &hosts {
             let number = made.len();

@@ -268,7 +268,9 @@ impl<'a> SidecarRoutes<'a> {
                 by_port.entry(port).or_default().push(service);
             }
         }
-        if by_port.is_empty() && view.port == 80 {
+        // Routes of Gateway API are of their services alone.
+        let is_of_services = virtual_service.semantics == navarch_model::RouteSemantics::GatewayApi;
+        if by_port.is_empty() && view.port == 80 && !is_of_services {
             by_port.insert(80, Vec::new());
         }
         if by_port.is_empty() {
