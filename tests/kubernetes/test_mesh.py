@@ -20,6 +20,7 @@ import yaml
 
 from tests.kubernetes import cluster as clusters
 from tests.kubernetes import mesh as meshes
+from tests.kubernetes import wire
 from tests.lab import network, processes
 
 if TYPE_CHECKING:
@@ -331,6 +332,20 @@ def inlined(cluster: clusters.Cluster, url: str = "") -> dict[str, Any]:
     return document
 
 
+def change_place(admin: apis.Api, far: clusters.Cluster, envoy: Gateway) -> None:
+    """Give the far cluster's kubeconfig another address: it is read there, and nothing is lost meanwhile."""
+    with wire.Wire(far.port) as line:
+        admin.apply(remote_secret("far", inlined(far, line.url)))
+        seen: set[str] = set()
+        until = time.monotonic() + 30
+        while not line.n_accepted and time.monotonic() < until:
+            seen.add(envoy.get("shop.example"))
+        seen |= {envoy.get("shop.example") for _ in range(60)}
+        assert line.n_accepted, "the new place is asked"
+        assert seen == {"one", "two"}, "what was known stays until all is listed anew"
+    admin.apply(remote_secret("far", inlined(far)))
+
+
 def test_endpoints_of_remote_clusters_are_merged_and_a_cluster_out_of_reach_harms_nobody(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path, backends: dict[str, Backend]
 ) -> None:
@@ -354,6 +369,7 @@ def test_endpoints_of_remote_clusters_are_merged_and_a_cluster_out_of_reach_harm
             envoy.expect("shop.example", "two")
             answers = {envoy.get("shop.example") for _ in range(40)}
             assert answers == {"one", "two"}, "both clusters' endpoints are one service's"
+            change_place(admin, far, envoy)
             admin.delete(remote_secret("far", {}))
             processes.wait_until(
                 lambda: {envoy.get("shop.example") for _ in range(20)} == {"one"},

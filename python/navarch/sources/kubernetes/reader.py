@@ -155,14 +155,17 @@ class KindReader:
                 self._selection.remove(self)
 
     def _run(self, sink: base.Sink, stop: threading.Event) -> None:
-        n_failures = 0
+        n_failures, was_answered = 0, False
         while not stop.is_set() and not self._place.api.is_closed:
             try:
                 self._step(sink, stop)
             except errors.SourceError as error:
                 if stop.is_set() or self._place.api.is_closed:
                     return
-                n_failures += 1
+                is_answered = isinstance(error, errors.ApiError)
+                # A server that is back is not to be waited for as long as one that was away.
+                n_failures = n_failures + 1 if is_answered == was_answered else 1
+                was_answered = is_answered
                 self._clock.wait(stop, self._take_failure(error, n_failures, sink))
             else:
                 n_failures, self._refused_at = 0, None
