@@ -238,6 +238,90 @@ REFUSED: dict[str, tuple[str, dict[str, Any], objects.Found]] = {
         },
     ),
     "extension": ("TrafficExtension", {}, {("spec", "missing-field")}),
+    "path-templates": (
+        "AuthorizationPolicy",
+        {
+            "rules": [
+                {
+                    "to": [
+                        {
+                            "operation": {
+                                "paths": ["/a/{*}/b", "/{**}", "/a/{x}", "/{**}/{*}", "/a*/{*}"],
+                                "notPaths": ["/a{*}"],
+                            }
+                        }
+                    ]
+                }
+            ]
+        },
+        {
+            ("spec.rules[0].to[0].operation.paths[2]", "invalid-value"),
+            ("spec.rules[0].to[0].operation.paths[3]", "invalid-value"),
+            ("spec.rules[0].to[0].operation.paths[4]", "invalid-value"),
+            ("spec.rules[0].to[0].operation.notPaths[0]", "invalid-value"),
+        },
+    ),
+    "accounts": (
+        "AuthorizationPolicy",
+        {
+            "rules": [
+                {"from": [{"source": {"serviceAccounts": ["a", "b/c", "a/b/c", "a*", "/a"]}}]},
+                {"from": [{"source": {"serviceAccounts": ["a"], "notNamespaces": ["b"]}}]},
+                {"from": [{"source": {"trustDomains": ["a.example", "a/b"]}}]},
+            ]
+        },
+        {
+            ("spec.rules[0].from[0].source.serviceAccounts[2]", "invalid-value"),
+            ("spec.rules[0].from[0].source.serviceAccounts[3]", "invalid-value"),
+            ("spec.rules[0].from[0].source.serviceAccounts[4]", "invalid-value"),
+            ("spec.rules[1].from[0].source.serviceAccounts", "conflict"),
+            ("spec.rules[2].from[0].source.trustDomains[1]", "invalid-value"),
+        },
+    ),
+    "conditions": (
+        "AuthorizationPolicy",
+        {
+            "rules": [
+                {
+                    "when": [
+                        {"key": "request.headers[x]", "values": ["a", ""]},
+                        {"key": "request.headers[]", "values": ["a"]},
+                        {"key": "request.headers[x", "values": ["a"]},
+                        {"key": "request.auth.claims[a][]", "values": ["a"]},
+                        {"key": "request.auth.claims[a][b]", "values": ["a"]},
+                        {"key": "source.serviceAccount", "values": ["a/b/c"]},
+                    ]
+                }
+            ]
+        },
+        {
+            ("spec.rules[0].when[0].values[1]", "invalid-value"),
+            ("spec.rules[0].when[1].key", "unknown-value"),
+            ("spec.rules[0].when[2].key", "unknown-value"),
+            ("spec.rules[0].when[3].key", "unknown-value"),
+            ("spec.rules[0].when[5].values[0]", "invalid-value"),
+        },
+    ),
+    "custom-accounts": (
+        "AuthorizationPolicy",
+        {
+            "action": "CUSTOM",
+            "provider": {"name": "p"},
+            "rules": [
+                {"from": [{"source": {"serviceAccounts": ["a"]}}]},
+                {"when": [{"key": "source.trustDomain", "values": ["a"]}]},
+            ],
+        },
+        {
+            ("spec.rules[0].from[0].source.serviceAccounts", "unsupported-field"),
+            ("spec.rules[1].when[0].key", "unsupported-field"),
+        },
+    ),
+    "no-ports": (
+        "PeerAuthentication",
+        {"selector": {"matchLabels": {"a": "b"}}, "portLevelMtls": {}},
+        {("spec.portLevelMtls", "missing-field")},
+    ),
 }
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
-from navarch.crds.schema import matching, message, names, rules
+from navarch.crds.schema import matching, message, names, policy_rules, rules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from navarch.crds.schema import envelope, faults
 
 
@@ -105,7 +107,12 @@ _CUSTOM_FORBIDS = (
     "not_principals",
     "request_principals",
     "not_request_principals",
+    "service_accounts",
+    "not_service_accounts",
+    "trust_domains",
+    "not_trust_domains",
 )
+_BESIDE_ACCOUNTS = ("principals", "not_principals", "namespaces", "not_namespaces")
 _ADDRESS_FIELDS = ("ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks")
 _KEYS = frozenset(
     {
@@ -122,6 +129,12 @@ _KEYS = frozenset(
         "destination.port",
         "connection.sni",
     }
+)
+_CUSTOM_FORBIDS_KEYS = (
+    "source.namespace",
+    "source.principal",
+    "source.serviceAccount",
+    "source.trustDomain",
 )
 _KEY_PREFIXES = ("request.headers[", "request.auth.claims[", "experimental.envoy.filters.")
 
@@ -183,39 +196,59 @@ def _check_source(
                 "must be left out of CUSTOM policies, which are decided before identities are known"
             )
             found.add((*at, message.json_name(name)), "unsupported-field", text)
+    for name in ("service_accounts", "not_service_accounts"):
+        accounts = (*at, message.json_name(name))
+        policy_rules.check_service_accounts(getattr(source, name), accounts, found)
+    for name in ("trust_domains", "not_trust_domains"):
+        domains = (*at, message.json_name(name))
+        policy_rules.check_trust_domains(getattr(source, name), domains, found)
     has_accounts = source.service_accounts or source.not_service_accounts
-    if has_accounts and (source.principals or source.namespaces):
+    if has_accounts and any(getattr(source, name) for name in _BESIDE_ACCOUNTS):
         text = "must be left out beside principals and namespaces, which it contains"
         found.add((*at, "serviceAccounts"), "conflict", text)
 
 
 def _check_operation(operation: Operation, at: faults.Path, found: faults.Faults) -> None:
     _check_not_empty(operation, at, found)
+    for name, paths in (("paths", operation.paths), ("notPaths", operation.not_paths)):
+        policy_rules.check_path_templates(paths, (*at, name), found)
     for name, ports in (("ports", operation.ports), ("notPorts", operation.not_ports)):
-        for index, port in enumerate(ports):
-            if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= names.MAX_PORT):
-                text = f"must be a port from 1 to {names.MAX_PORT} in quotes, not {port!r}"
-                found.add((*at, name, index), "invalid-port", text)
+        _check_ports(ports, (*at, name), found)
 
 
 def _check_condition(
     condition: Condition, at: faults.Path, found: faults.Faults, *, is_custom: bool
 ) -> None:
     key = condition.key
-    if key not in _KEYS and not key.startswith(_KEY_PREFIXES):
+    is_known = key in _KEYS or key.startswith(_KEY_PREFIXES)
+    if not is_known or not policy_rules.is_bracketed(key):
         text = f"must be an attribute such as source.ip or request.headers[x], not {key!r}"
         found.add((*at, "key"), "unknown-value", text)
     if not (condition.values or condition.not_values):
         found.add(at, "missing-field", "must have values or notValues")
-    if is_custom and (
-        key in ("source.namespace", "source.principal") or key.startswith("request.auth.")
-    ):
+    if is_custom and (key in _CUSTOM_FORBIDS_KEYS or key.startswith("request.auth.")):
         found.add((*at, "key"), "unsupported-field", f"must not be {key} in CUSTOM policies")
     for name, values in (("values", condition.values), ("notValues", condition.not_values)):
-        if key in ("source.ip", "remote.ip", "destination.ip"):
-            rules.check_subnets(values, (*at, name), found)
-        if key == "destination.port":
-            for index, port in enumerate(values):
-                if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= names.MAX_PORT):
-                    text = f"must be a port from 1 to {names.MAX_PORT} in quotes, not {port!r}"
-                    found.add((*at, name, index), "invalid-port", text)
+        _check_values(key, values, (*at, name), found)
+
+
+def _check_values(key: str, values: Sequence[str], at: faults.Path, found: faults.Faults) -> None:
+    for index, value in enumerate(values):
+        if not value:
+            text = "is empty; remove it, or write * for any"
+            found.add((*at, index), "invalid-value", text)
+    if key in ("source.ip", "remote.ip", "destination.ip"):
+        rules.check_subnets(values, at, found)
+    elif key == "source.serviceAccount":
+        policy_rules.check_service_accounts(values, at, found)
+    elif key == "source.trustDomain":
+        policy_rules.check_trust_domains(values, at, found)
+    elif key == "destination.port":
+        _check_ports(values, at, found)
+
+
+def _check_ports(ports: Sequence[str], at: faults.Path, found: faults.Faults) -> None:
+    for index, port in enumerate(ports):
+        if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= names.MAX_PORT):
+            text = f"must be a port from 1 to {names.MAX_PORT} in quotes, not {port!r}"
+            found.add((*at, index), "invalid-port", text)

@@ -39,5 +39,9 @@ def check(spec: PeerAuthentication, _: envelope.Metadata, found: faults.Faults) 
             "needs a selector with matchLabels: a policy for a namespace or the mesh has no ports"
         )
         found.add(("spec", "portLevelMtls"), "missing-field", message)
+    if not spec.port_level_mtls and "port_level_mtls" in spec.model_fields_set:
+        found.add(
+            ("spec", "portLevelMtls"), "missing-field", "names no port; name one, or remove it"
+        )
     for port in spec.port_level_mtls:
         rules.check_port(port, ("spec", "portLevelMtls", str(port)), found)
