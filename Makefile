@@ -83,6 +83,10 @@ test: lint types walls $(NEEDS_SERVERS) ## all that must pass before a change la
 	cargo test --workspace --locked
 	pytest --durations=10
 
+.PHONY: soak
+soak: build ## sidecars under traffic for SOAK_SECONDS (600) while certificates, intermediates and navarch change
+	python -m tests.lab.soak --seconds $(or $(SOAK_SECONDS),600)
+
 .PHONY: golden
 golden: build ## write the lists of expected answers anew from what is answered now
 	UPDATE_PARITY=1 pytest --quiet tests/parity

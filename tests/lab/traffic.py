@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Traffic:
     def __init__(self, ask: Callable[[], client.Reply], n_clients: int = 4) -> None:
         self._ask = ask
         self._stop = threading.Event()
-        self._lost: list[client.Reply] = []
+        self._lost: list[tuple[float, client.Reply]] = []
+        self._began = time.monotonic()
         self._n_answered = 0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(n_clients)]
@@ -44,7 +46,10 @@ class Traffic:
         for thread in self._threads:
             thread.join()
         if kind is None:
-            told = [f"{reply.status} {reply.body[:200]}" for reply in self._lost[:_N_REPORTED]]
+            told = [
+                f"after {seconds:.1f} s: {reply.status} {reply.body[:200]}"
+                for seconds, reply in self._lost[:_N_REPORTED]
+            ]
             assert not self._lost, f"{len(self._lost)} of {self._n_answered} requests: {told}"
             assert self._n_answered, "nothing was asked"
 
@@ -54,4 +59,4 @@ class Traffic:
             with self._lock:
                 self._n_answered += reply.status == 200
                 if reply.status != 200:
-                    self._lost.append(reply)
+                    self._lost.append((time.monotonic() - self._began, reply))

@@ -270,7 +270,7 @@ mod tests {
 
     use super::forward::Transport;
     use super::table::Table;
-    use super::{find, respond};
+    use super::{fail, find, respond};
 
     fn table(n_addresses: u8) -> Table {
         let info = NameInfo {
@@ -293,6 +293,30 @@ mod tests {
         let found = find(&asked, &table(n_addresses), "shop.svc.cluster.local")?;
         let answer = respond(&asked, found, transport).unwrap();
         Some(Message::from_vec(&answer).unwrap())
+    }
+
+    proptest::proptest! {
+        /// A damaged or invented packet gets an answer with its own number, or none.
+        #[test]
+        fn no_packet_breaks_it(changes: Vec<(u8, u8)>, noise: Vec<u8>, is_noise: bool) {
+            let mut asked = Message::query();
+            let name = Name::from_ascii("web.shop.").unwrap();
+            asked.add_query(Query::query(name, RecordType::A));
+            let mut packet = asked.to_vec().unwrap();
+            for (at, byte) in changes {
+                let at = usize::from(at) % packet.len();
+                packet[at] = byte;
+            }
+            let packet = if is_noise { noise } else { packet };
+            let Ok(asked) = Message::from_vec(&packet) else {
+                return Ok(());
+            };
+            let found = find(&asked, &table(3), "shop.svc.cluster.local");
+            let answer = found.and_then(|found| respond(&asked, found, Transport::Udp));
+            if let Some(answer) = answer.or_else(|| fail(&asked)) {
+                proptest::prop_assert_eq!(&answer[..2], &packet[..2]);
+            }
+        }
     }
 
     #[test]

@@ -191,9 +191,39 @@ fn roots(pem: &str) -> secret::Type {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    use super::Name;
+    use tokio::sync::watch;
+
+    use super::{Name, Secrets};
+
+    fn write_pair(directory: &Path, is_key_too: bool) {
+        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        std::fs::write(directory.join("tls.crt"), made.cert.pem()).unwrap();
+        if is_key_too {
+            std::fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_rotated_is_seen_and_half_a_rotation_is_not_served() {
+        let directory = std::env::temp_dir().join(format!("navarch-files-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = |name: &str| directory.join(name).display().to_string();
+        let text = format!("file-cert:{}~{}", path("tls.crt"), path("tls.key"));
+        let name = Name::find(&text).unwrap();
+        let secrets = Secrets::new(watch::Sender::new(None).subscribe(), PathBuf::new());
+        assert!(secrets.read(&text, &name).is_err(), "there is none yet");
+        write_pair(&directory, true);
+        let (look, first) = (secrets.look(&name), secrets.read(&text, &name).unwrap());
+        write_pair(&directory, false);
+        assert_ne!(secrets.look(&name), look);
+        let fault = secrets.read(&text, &name).unwrap_err();
+        assert!(fault.contains("belong together"), "{fault}");
+        write_pair(&directory, true);
+        assert_ne!(secrets.read(&text, &name).unwrap(), first);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn names_are_read_as_translation_writes_them() {

@@ -153,7 +153,90 @@ pub(super) async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::Resolvers;
+    use std::net::SocketAddr;
+
+    use tokio::net::{TcpListener, UdpSocket};
+
+    use super::{Resolvers, Transport, read_framed, write_framed};
+
+    const QUESTION: &[u8] = b"\x12\x34 a question of its own length";
+
+    fn resolvers(servers: Vec<SocketAddr>, is_parallel: bool) -> Resolvers {
+        Resolvers {
+            servers,
+            is_parallel,
+            ..Resolvers::default()
+        }
+    }
+
+    /// A resolver that answers each question by those messages.
+    async fn datagrams(answers: Vec<&'static [u8]>) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer).await {
+                for answer in &answers {
+                    socket.send_to(answer, peer).await.unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    /// An address at which nobody answers.
+    async fn closed() -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_next_server_is_asked_where_one_is_away() {
+        let servers = vec![closed().await, datagrams(vec![b"\x12\x34 an answer"]).await];
+        let asked = resolvers(servers, false);
+        let answer = asked.ask(QUESTION, Transport::Udp).await;
+        assert_eq!(answer.unwrap(), b"\x12\x34 an answer");
+        let nobody = resolvers(vec![closed().await], false);
+        assert_eq!(nobody.ask(QUESTION, Transport::Udp).await, None);
+        assert_eq!(nobody.ask(QUESTION, Transport::Tcp).await, None);
+    }
+
+    #[tokio::test]
+    async fn all_at_once_the_first_to_answer_counts() {
+        let servers = vec![
+            datagrams(vec![]).await,
+            datagrams(vec![b"\x12\x34 a quick one"]).await,
+        ];
+        let asked = resolvers(servers, true);
+        let answer = asked.ask(QUESTION, Transport::Udp).await;
+        assert_eq!(answer.unwrap(), b"\x12\x34 a quick one");
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_question_is_passed_over() {
+        let server = datagrams(vec![b"\x99\x99 guessed ahead", b"\x12\x34 the answer"]).await;
+        let asked = resolvers(vec![server], false);
+        let answer = asked.ask(QUESTION, Transport::Udp).await;
+        assert_eq!(answer.unwrap(), b"\x12\x34 the answer");
+    }
+
+    #[tokio::test]
+    async fn what_came_over_tcp_goes_over_tcp_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let long = vec![7; 60_000];
+        let told = long.clone();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let question = read_framed(&mut stream).await.unwrap();
+            write_framed(&mut stream, &told).await.unwrap();
+            question
+        });
+        let asked = resolvers(vec![address], false);
+        let answer = asked.ask(QUESTION, Transport::Tcp).await;
+        assert_eq!(answer.unwrap(), long);
+        assert_eq!(served.await.unwrap(), QUESTION);
+    }
 
     #[test]
     fn the_systems_file_is_read() {

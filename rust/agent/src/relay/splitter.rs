@@ -296,6 +296,31 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever comes, cut wherever: it passes byte for byte, or is held, and nothing is made up.
+        #[test]
+        fn no_bytes_break_it(sent: Vec<u8>, size in 1_usize..40, is_delta: bool) {
+            let mut splitter = Splitter::new(Some(TypeUrl::NameTable.as_str()), is_delta);
+            let (passed, taken) = run(&mut splitter, &sent, size);
+            if taken.is_empty() {
+                proptest::prop_assert!(sent.starts_with(&passed));
+            }
+        }
+
+        /// Damaged messages do not keep the stream from passing those before them.
+        #[test]
+        fn what_came_before_a_damaged_message_has_passed(at: usize, byte: u8, size in 1_usize..400) {
+            let whole = sotw(TypeUrl::Cluster, 50);
+            let mut damaged = sotw(TypeUrl::NameTable, 50).to_vec();
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            let mut splitter = Splitter::new(Some(TypeUrl::NameTable.as_str()), false);
+            let (passed, _) = run(&mut splitter, &[&whole[..], &damaged].concat(), size);
+            proptest::prop_assert!(passed.starts_with(&whole));
+            let _ = request_type(&damaged, at.is_multiple_of(2));
+        }
+    }
+
     #[test]
     fn a_large_message_passes_before_it_is_whole() {
         let sent = sotw(TypeUrl::Cluster, 1_000_000);

@@ -121,3 +121,66 @@ impl TokenReviews {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use proptest::prelude::*;
+
+    use super::super::credential_name::CredentialName;
+    use super::super::oidc::{Issuer, Issuers};
+    use super::peek;
+
+    const ISSUER: &str = "https://issuer.example";
+
+    fn issuers() -> Issuers {
+        // The key of RFC 7517, A.1.
+        let jwks = r#"{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256",
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+        Issuers::new(&[Issuer {
+            issuer: ISSUER.into(),
+            audiences: vec!["mesh".into()],
+            jwks_json: jwks.into(),
+        }])
+        .unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// No token without the issuer's signature is taken, whatever its parts are.
+        #[test]
+        fn no_invented_token_is_taken(
+            header in prop_oneof![
+                Just(r#"{"alg":"none"}"#.to_owned()),
+                Just(r#"{"alg":"HS256"}"#.to_owned()),
+                Just(r#"{"alg":"ES256","jwk":{}}"#.to_owned()),
+                ".{0,60}",
+            ],
+            claims in prop_oneof![
+                Just(format!(r#"{{"iss":"{ISSUER}","aud":"mesh","exp":99999999999,
+                    "sub":"system:serviceaccount:a:b"}}"#)),
+                ".{0,120}",
+            ],
+            signature: Vec<u8>,
+        ) {
+            let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+            let token = [part(header.as_bytes()), part(claims.as_bytes()), part(&signature)].join(".");
+            let _ = peek(&token);
+            prop_assert!(issuers().verify(ISSUER, &token).is_err());
+        }
+
+        /// Any text is a token of nobody, and the name of a Secret of one namespace or of none.
+        #[test]
+        fn no_text_breaks_a_reader(text in "(kubernetes://|kubernetes-gateway://|configmap://)?.{0,60}") {
+            let _ = peek(&text);
+            prop_assert!(issuers().verify(ISSUER, &text).is_err());
+            if let Some(name) = CredentialName::read(&text, "own") {
+                prop_assert!(!name.namespace.contains('/') && !name.name.contains('/'));
+                prop_assert!(!name.namespace.is_empty() && !name.name.is_empty());
+            }
+        }
+    }
+}
