@@ -13,4 +13,9 @@
 mod generation;
 pub mod scenarios;
 
+/// The server's own (docs/decisions/023-allocator.md).
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub use generation::{Bench, Generated, ResourceType};
