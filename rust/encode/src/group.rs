@@ -306,7 +306,7 @@ fn resolve_routes(
     scope: &ProxyScope,
     names: &BTreeSet<String>,
 ) -> Made {
-    let build = |inputs: &rds::RouteConfigurationInputs| {
+    let build = |inputs: &rds::RouteConfigurationInputs<'_>| {
         let (routes, faults) = rds::build_route_configuration(inputs);
         (Some(routes), faults)
     };

@@ -10,8 +10,12 @@ use prost::{Message, Name};
 
 use crate::field::google::protobuf::any;
 
+/// The fields of a map's entry.
+const MAP_KEY: u32 = 1;
+const MAP_VALUE: u32 = 2;
+
 /// An encoded message that grows field by field.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     bytes: Vec<u8>,
 }
@@ -22,6 +26,11 @@ impl Writer {
         Self {
             bytes: Vec::with_capacity(capacity_bytes),
         }
+    }
+
+    /// Forget all but the first bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
     }
 
     /// What was written.
@@ -58,6 +67,13 @@ impl Writer {
         }
     }
 
+    /// A text, unless it is empty, which is not written.
+    pub fn text_if_any(&mut self, field: u32, text: &str) {
+        if !text.is_empty() {
+            self.text(field, &[text]);
+        }
+    }
+
     /// A message that is encoded already.
     pub fn encoded(&mut self, field: u32, message: &[u8]) {
         self.begin(field, message.len());
@@ -72,12 +88,19 @@ impl Writer {
         self.bytes.push(0);
         write(self);
         let end = self.bytes.len();
-        let len = (end - start - 1) as u64;
-        let extra = encoded_len_varint(len) - 1;
-        if extra > 0 {
-            self.bytes.resize(end + extra, 0);
-            self.bytes.copy_within(start + 1..end, start + 1 + extra);
+        let len = end - start - 1;
+        match u8::try_from(len) {
+            Ok(byte) if byte < 0x80 => self.bytes[start] = byte,
+            _ => self.move_for_length(start, len as u64),
         }
+    }
+
+    /// Make room at `start`, where one byte is, for a longer length of the message behind it, and write it.
+    fn move_for_length(&mut self, start: usize, len: u64) {
+        let end = self.bytes.len();
+        let extra = encoded_len_varint(len) - 1;
+        self.bytes.resize(end + extra, 0);
+        self.bytes.copy_within(start + 1..end, start + 1 + extra);
         let mut place = &mut self.bytes[start..=start + extra];
         encode_varint(len, &mut place);
     }
@@ -120,6 +143,35 @@ impl Writer {
         });
     }
 
+    /// A message of fields that are encoded already, in parts.
+    pub fn message_of(&mut self, field: u32, parts: &[&[u8]]) {
+        self.begin(field, parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+    }
+
+    /// An entry of a map from texts to messages.
+    pub fn map_entry<M: Message>(&mut self, field: u32, key: &str, value: &M) {
+        self.message(field, |entry| {
+            entry.text(MAP_KEY, &[key]);
+            entry.tree(MAP_VALUE, value);
+        });
+    }
+
+    /// A message that is there as a tree of values.
+    pub fn tree<M: Message>(&mut self, field: u32, message: &M) {
+        self.begin(field, message.encoded_len());
+        message.encode_raw(&mut self.bytes);
+    }
+
+    /// Messages of a repeated field that are there as trees of values.
+    pub fn trees<M: Message>(&mut self, field: u32, messages: &[M]) {
+        for message in messages {
+            self.tree(field, message);
+        }
+    }
+
     /// A truth value that is set.
     pub fn flag(&mut self, field: u32) {
         self.varint(field, 1);
@@ -142,14 +194,14 @@ impl Writer {
     }
 
     fn begin(&mut self, field: u32, len: usize) {
-        // Key and length have at most five and ten bytes.
-        self.bytes.reserve(len + 15);
+        let n_bytes = encoded_len_varint(key(field)) + encoded_len_varint(len as u64) + len;
+        self.bytes.reserve(n_bytes);
         self.key(field);
         self.length(len as u64);
     }
 
     fn key(&mut self, field: u32) {
-        self.length(u64::from(field) << 3 | WireType::LengthDelimited as u64);
+        self.length(key(field));
     }
 
     fn length(&mut self, value: u64) {
@@ -158,6 +210,11 @@ impl Writer {
             _ => encode_varint(value, &mut self.bytes),
         }
     }
+}
+
+/// The key of a field with a length.
+const fn key(field: u32) -> u64 {
+    (field as u64) << 3 | WireType::LengthDelimited as u64
 }
 
 /// A message that is encoded once, to be written many times with other fields in between.
@@ -232,8 +289,9 @@ fn places(message: &[u8]) -> Vec<Place> {
     places
 }
 
-/// The next field's number, and its bytes where it has a length; `None` where the message is broken.
-fn read_field<'a>(message: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
+/// Take the next field from a message: its number, and its bytes where it has a length; `None` at the end, and where the message
+/// is broken.
+pub fn read_field<'a>(message: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     let (number, wire_type) = decode_key(message).ok()?;
     let len = match wire_type {
         WireType::Varint => {

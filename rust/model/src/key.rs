@@ -155,14 +155,16 @@ impl Hostname {
 
     /// Whether some name is of both (istio `pkg/config/host/name.go` `Matches`).
     pub fn is_matching(&self, other: &Self) -> bool {
-        match (self.is_wildcard(), other.is_wildcard()) {
-            (false, false) => self == other,
-            (true, true) => {
-                let (mine, theirs) = (&self.0[1..], &other.0[1..]);
-                mine.ends_with(theirs) || theirs.ends_with(mine)
-            }
-            (true, false) => other.is_subset_of(self),
-            (false, true) => self.is_subset_of(other),
+        Self::is_meeting(&self.0, &other.0)
+    }
+
+    /// As [`Self::is_matching`], of two names as written.
+    pub fn is_meeting(name: &str, other: &str) -> bool {
+        match (name.strip_prefix('*'), other.strip_prefix('*')) {
+            (None, None) => name == other,
+            (Some(mine), Some(theirs)) => mine.ends_with(theirs) || theirs.ends_with(mine),
+            (Some(suffix), None) => other.ends_with(suffix),
+            (None, Some(suffix)) => name.ends_with(suffix),
         }
     }
 

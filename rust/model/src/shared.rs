@@ -36,8 +36,8 @@ pub fn hash128<T: Hash + ?Sized>(value: &T) -> u128 {
 }
 
 /// The stable 128-bit hash of a text alone, which costs less than [`hash128`]'s; not the same as that.
-pub fn hash_text(text: &str) -> u128 {
-    xxh3_128(text.as_bytes())
+pub fn hash_text(text: impl AsRef<[u8]>) -> u128 {
+    xxh3_128(text.as_ref())
 }
 
 struct Entry<T> {

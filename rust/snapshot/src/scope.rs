@@ -2,6 +2,7 @@
 //!
 //! Source: istio `pilot/pkg/model/sidecar.go` `DefaultSidecarScopeForNamespace`, `convertToSidecarScope`.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -77,7 +78,11 @@ pub(crate) struct Imports {
 
 impl ProxyScope {
     /// The merged DestinationRule for a visible host.
-    pub fn destination_rule(&self, host: &Hostname) -> Option<&Shared<DestinationRule>> {
+    pub fn destination_rule<H>(&self, host: &H) -> Option<&Shared<DestinationRule>>
+    where
+        H: Ord + ?Sized,
+        Hostname: Borrow<H>,
+    {
         self.destination_rules.get(host)
     }
 

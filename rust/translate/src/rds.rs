@@ -6,13 +6,16 @@
 
 mod action;
 mod base64;
+mod by_hash;
 mod cors;
 mod domain;
 mod fault;
 mod gateway;
 mod hash_policy;
 mod header;
+mod host_names;
 mod inbound;
+mod indexes;
 mod inputs;
 mod name;
 mod report;
@@ -23,7 +26,6 @@ mod scalar;
 mod selection;
 mod sidecar;
 mod string_match;
-mod text_list;
 mod virtual_host;
 mod wire;
 
@@ -31,22 +33,24 @@ mod wire;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_model::{Diagnostic, ProxyHeaders, ProxyKind};
 use navarch_snapshot::{GatewayConflict, MeshSnapshot, ProxyScope};
+use prost::Message;
 
 use virtual_host::write_virtual_host;
-use wire::{RouteList, encode_route_configuration};
+use wire::{RouteList, TYPICAL_ROUTES_BYTES, encode_route_configuration};
 
 use crate::encoded::Encoded;
 
 pub(crate) use domain::short_names;
+pub use host_names::HostNames;
 pub(crate) use inbound::{InboundRoute, InboundRoutes};
 pub use inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
-    ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
+    DestinationFacts, Destinations, PortNumbers, RouteClient, RouteConfigurationInputs,
+    RouteSource, RouteViewer, ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 pub(crate) use selection::Precedence;
 pub(crate) use string_match::quote;
@@ -59,11 +63,11 @@ const MAX_DIRECT_RESPONSE_BYTES: u32 = 1024 * 1024;
 ///
 /// The names are what listeners ask for (`lds::ListenerInputs::route_names`), so that neither lacks the other;
 /// one that means nothing (any more) gives an empty configuration.
-pub fn route_inputs(
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
+pub fn route_inputs<'a>(
+    mesh: &'a MeshSnapshot,
+    scope: &'a ProxyScope,
     names: &BTreeSet<String>,
-) -> Vec<RouteConfigurationInputs> {
+) -> Vec<RouteConfigurationInputs<'a>> {
     match scope.group.kind {
         ProxyKind::Sidecar => sidecar::SidecarRoutes::new(scope).all(names),
         ProxyKind::Router => {
@@ -90,21 +94,15 @@ pub fn gateway_conflicts(scope: &ProxyScope) -> Vec<Diagnostic> {
 
 /// The route configuration, and what is to be told of the VirtualServices in it.
 pub fn build_route_configuration(
-    inputs: &RouteConfigurationInputs,
+    inputs: &RouteConfigurationInputs<'_>,
 ) -> (Encoded<RouteConfiguration>, Vec<Diagnostic>) {
-    let mut rest = RouteConfiguration {
-        validate_clusters: Some(false),
-        ..RouteConfiguration::default()
-    };
     let mut diagnostics = Vec::new();
-    if inputs.is_unknown {
-        let empty = encode_route_configuration(&inputs.name, &rest, |_| ());
-        return (empty, diagnostics);
-    }
-    rest.max_direct_response_body_size_bytes = Some(MAX_DIRECT_RESPONSE_BYTES);
-    rest.ignore_port_in_host_matching = true;
-    let encoded = encode_route_configuration(&inputs.name, &rest, |out| {
-        let mut routes = RouteList::default();
+    let rest = &REST[usize::from(inputs.is_unknown)];
+    let hosts = inputs.virtual_hosts.iter();
+    let capacity_bytes = hosts.map(|host| host.names.len() + TYPICAL_ROUTES_BYTES);
+    let name = (&inputs.name, capacity_bytes.sum());
+    let encoded = encode_route_configuration(name, rest, |out| {
+        let mut routes = RouteList::new(false);
         for virtual_host in &inputs.virtual_hosts {
             write_virtual_host(virtual_host, &mut routes, out, &mut diagnostics);
         }
@@ -113,6 +111,20 @@ pub fn build_route_configuration(
     diagnostics.dedup();
     (encoded, diagnostics)
 }
+
+/// What a route configuration has behind its virtual hosts, encoded: one that is known, and one that is not.
+static REST: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let unknown = RouteConfiguration {
+        validate_clusters: Some(false),
+        ..RouteConfiguration::default()
+    };
+    let known = RouteConfiguration {
+        max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BYTES),
+        ignore_port_in_host_matching: true,
+        ..unknown.clone()
+    };
+    [known.encode_to_vec(), unknown.encode_to_vec()]
+});
 
 /// Whether the proxies of a scope tell upstreams how often a request was tried.
 fn has_attempt_count(scope: &ProxyScope) -> bool {
@@ -133,7 +145,7 @@ fn proxy_headers(scope: &ProxyScope) -> Option<&ProxyHeaders> {
 }
 
 /// An empty route configuration: Envoy goes on asking while it drains listeners that are gone.
-fn unknown(name: &str) -> RouteConfigurationInputs {
+fn unknown(name: &str) -> RouteConfigurationInputs<'static> {
     RouteConfigurationInputs {
         name: Arc::from(name),
         virtual_hosts: Vec::new(),

@@ -2,14 +2,13 @@
 //!
 //! Source: istio pilot/pkg/networking/core/httproute.go `generateVirtualHostDomains`, `dedupeDomains`.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use navarch_model::{Hostname, Registry, Service, hash_text};
 use navarch_snapshot::NodeGroup;
 
-use super::text_list::TextList;
+use super::by_hash::ByHash;
+use super::host_names::HostNames;
 use crate::address::{is_ip, is_ipv6};
 use crate::name::Decimal;
 
@@ -51,10 +50,10 @@ impl Viewer {
     }
 }
 
-/// `host:port`, with brackets around an IPv6 address.
-pub(super) fn host_and_port(host: &str, port: u32) -> String {
+/// `host:port` in parts, with brackets around an IPv6 address.
+pub(super) fn host_and_port<'a>(host: &'a str, port: &'a Decimal) -> [&'a str; 5] {
     let (open, close) = brackets(host);
-    [open, host, close, ":", Decimal::new(port).as_str()].concat()
+    [open, host, close, ":", port.as_str()]
 }
 
 /// What stands around a host in a request: brackets around an IPv6 address.
@@ -62,78 +61,81 @@ fn brackets(host: &str) -> (&'static str, &'static str) {
     if is_ipv6(host) { ("[", "]") } else { ("", "") }
 }
 
+/// Whether a host is to be written in lower case.
+pub(super) fn has_uppercase(host: &[u8]) -> bool {
+    // To the end in any case, so that many bytes are looked at together.
+    host.iter()
+        .fold(false, |has, byte| has | byte.is_ascii_uppercase())
+}
+
 /// Gives each domain to the first virtual host that asks for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DomainRegistry {
-    taken: TextSet,
-    /// Hosts and `host:port` names of services, which no short name of another may take.
-    known: TextSet,
+    /// Whose domains are told apart by port, as requests for all ports come together.
+    has_ports: bool,
+    domains: ByHash<Domain>,
+    /// Whether there is a virtual host of a name.
+    names: ByHash<bool>,
 }
 
-/// Texts by their hashes, which are taken for the texts as everywhere; asked only whether it has one, so that it has no order.
-#[derive(Debug, Default)]
-pub(super) struct TextSet(HashSet<u128, BuildHasherDefault<LowBits>>);
-
-impl TextSet {
-    /// Add a text; whether it is new.
-    pub(super) fn insert(&mut self, text: &str) -> bool {
-        self.0.insert(hash_text(text))
-    }
-}
-
-/// Half of a hash is a hash.
-#[derive(Debug, Default)]
-struct LowBits(u64);
-
-impl Hasher for LowBits {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, hash: u128) {
-        let bytes = hash.to_le_bytes();
-        self.write(&bytes[..8]);
-    }
+/// What became of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Domain {
+    Free,
+    /// The host of a service, or its `host:port`, which no short name of another may take.
+    Known,
+    Taken,
 }
 
 impl DomainRegistry {
-    /// A service has this host; `port` where requests for all ports come together.
-    pub(super) fn add_known(&mut self, host: &str, port: Option<u32>) {
-        self.known.insert(host);
-        if let Some(port) = port {
-            self.known.insert(&host_and_port(host, port));
+    /// Of about so many services.
+    pub(super) fn new(n_services: usize, has_ports: bool) -> Self {
+        // Most services have a host, the same with a dot at its end, and an address.
+        let n_domains = n_services * if has_ports { 6 } else { 3 };
+        Self {
+            has_ports,
+            domains: ByHash::with_capacity(n_domains),
+            names: ByHash::with_capacity(n_services),
         }
     }
 
-    /// The domain of a host that is no service, if it is free; it is taken from now on.
-    pub(super) fn take_host(&mut self, host: &str) -> TextList {
-        let mut domains = TextList::with_capacity(1, host.len() + 2);
-        let (open, close) = brackets(host);
-        self.take(&[open, host, close], false, &mut domains);
-        domains
+    /// A service has this host, on this port.
+    pub(super) fn add_known(&mut self, host: &str, port: u32) {
+        self.domains.of(hash_text(host), Domain::Known);
+        if self.has_ports {
+            let name = host_and_port(host, &Decimal::new(port)).concat();
+            self.domains.of(hash_text(&name), Domain::Known);
+        }
     }
 
-    /// The domains of a service that are still free, with ports appended where requests for all ports come together; they
-    /// are taken from now on.
+    /// What a virtual host for a host that is no service is called: its domain is taken from now on.
+    ///
+    /// `None` if there is one of that name, or the domain is not free.
+    pub(super) fn take_host(&mut self, host: &str, port: u32) -> Option<HostNames> {
+        let mut names = self.take_name(host, port, host.len() + 4)?;
+        let (open, close) = brackets(host);
+        self.take(&[open, host, close], false, &mut names);
+        self.finish(names, port)
+    }
+
+    /// What a virtual host for a service is called: the domains that are still free, with ports appended where requests for
+    /// all ports come together; they are taken from now on.
+    ///
+    /// `None` if there is one of that name, or no domain is free.
     pub(super) fn take_service(
         &mut self,
         service: &Service,
-        port: Option<u32>,
+        port: u32,
         viewer: &Viewer,
-    ) -> TextList {
-        let hosts = 1 + service.aliases.len();
+    ) -> Option<HostNames> {
+        let n_hosts = 1 + service.aliases.len();
+        // The short names together are not much longer than the host, once for themselves and once with a port.
+        let n_each = if self.has_ports { 8 } else { 4 };
+        let capacity_bytes = n_hosts * (n_each * service.hostname.as_str().len() + 32);
         let mut taking = Taking {
+            names: self.take_name(service.hostname.as_str(), port, capacity_bytes)?,
+            port: self.has_ports.then(|| Decimal::new(port)),
             registry: self,
-            port: port.map(Decimal::new),
-            domains: TextList::with_capacity(8 * hosts, 96 * hosts),
         };
         taking.add_hosts("", service, viewer);
         if service.is_headless() {
@@ -142,23 +144,44 @@ impl DomainRegistry {
         for address in viewer.addresses(service) {
             taking.add("", [address, ""], false);
         }
-        taking.domains
+        let names = taking.names;
+        self.finish(names, port)
+    }
+
+    /// A virtual host's own name, unless there is one.
+    fn take_name(&mut self, host: &str, port: u32, capacity_bytes: usize) -> Option<HostNames> {
+        let port = Decimal::new(port);
+        let names = HostNames::new(&host_and_port(host, &port), capacity_bytes);
+        let is_taken = self.names.of(hash_text(names.name_bytes()), false);
+        (!std::mem::replace(is_taken, true)).then_some(names)
+    }
+
+    fn finish(&self, names: HostNames, port: u32) -> Option<HostNames> {
+        // Without a port a request means port 80.
+        let names = if self.has_ports && port != 80 {
+            names.filtered(|domain| domain.contains(':'))
+        } else {
+            names
+        };
+        names.has_domains().then_some(names)
     }
 
     /// Add a domain made of parts to those of a virtual host, if it is free.
-    fn take(&mut self, parts: &[&str], is_expanded: bool, domains: &mut TextList) {
-        domains.push(parts);
-        let Some(domain) = domains.last() else { return };
-        let hash = hash_text(domain);
-        let is_free = if is_expanded && self.known.0.contains(&hash) {
-            false
-        } else if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            self.taken.insert(&domain.to_ascii_lowercase())
+    fn take(&mut self, parts: &[&str], is_expanded: bool, names: &mut HostNames) {
+        let len = names.len();
+        let domain = names.push(parts);
+        let written = hash_text(domain);
+        let lower = if has_uppercase(domain) {
+            hash_text(domain.to_ascii_lowercase())
         } else {
-            self.taken.0.insert(hash)
+            written
         };
-        if !is_free {
-            domains.pop();
+        let is_known = is_expanded && self.domains.find(written) == Some(Domain::Known);
+        let state = self.domains.of(lower, Domain::Free);
+        if is_known || *state == Domain::Taken {
+            names.truncate(len);
+        } else {
+            *state = Domain::Taken;
         }
     }
 }
@@ -167,7 +190,7 @@ impl DomainRegistry {
 struct Taking<'a> {
     registry: &'a mut DomainRegistry,
     port: Option<Decimal>,
-    domains: TextList,
+    names: HostNames,
 }
 
 impl Taking<'_> {
@@ -193,10 +216,10 @@ impl Taking<'_> {
         let (open, close) = brackets(if host[1].is_empty() { host[0] } else { "" });
         let mut parts = [prefix, open, host[0], host[1], close, "", ""];
         let registry = &mut *self.registry;
-        registry.take(&parts[..5], is_expanded, &mut self.domains);
+        registry.take(&parts[..5], is_expanded, &mut self.names);
         if let Some(port) = &self.port {
             [parts[5], parts[6]] = [":", port.as_str()];
-            registry.take(&parts, is_expanded, &mut self.domains);
+            registry.take(&parts, is_expanded, &mut self.names);
         }
     }
 }
@@ -244,13 +267,12 @@ fn kubernetes_short_names(host: &str, namespace: &str, mut tell: impl FnMut([&st
 
 /// Names without the part that host and client share; outside Kubernetes.
 fn shared_domain_short_names(host: &str, dns_domain: &str) -> Vec<String> {
-    let labels: Vec<&str> = host.split('.').collect();
-    let own: Vec<&str> = dns_domain.split('.').collect();
-    let pairs = labels.iter().rev().zip(own.iter().rev());
+    let pairs = host.rsplit('.').zip(dns_domain.rsplit('.'));
     let n_shared = pairs.take_while(|(a, b)| a == b).count();
     if n_shared == 0 {
         return Vec::new();
     }
+    let labels: Vec<&str> = host.split('.').collect();
     let (unique, shared) = labels.split_at(labels.len() - n_shared);
     let name = unique.join(".");
     let mut names = vec![name.clone()];
@@ -262,8 +284,7 @@ fn shared_domain_short_names(host: &str, dns_domain: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text_list::TextList;
-    use super::{DomainRegistry, host_and_port, short_names};
+    use super::{DomainRegistry, HostNames, short_names};
 
     #[test]
     fn short_names_depend_on_the_client() {
@@ -287,14 +308,14 @@ mod tests {
 
     #[test]
     fn a_domain_belongs_to_the_first_and_short_names_yield_to_hosts() {
-        let mut registry = DomainRegistry::default();
-        registry.add_known("foo.com", None);
+        let mut registry = DomainRegistry::new(1, false);
+        registry.add_known("foo.com", 80);
         let take = |registry: &mut DomainRegistry, domains: &[(&str, bool)]| {
-            let mut taken = TextList::default();
+            let mut names = HostNames::new(&[], 0);
             for (domain, is_expanded) in domains {
-                registry.take(&[domain], *is_expanded, &mut taken);
+                registry.take(&[domain], *is_expanded, &mut names);
             }
-            taken.iter().map(str::to_owned).collect::<Vec<_>>()
+            names.domains().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(
             take(&mut registry, &[("A.com", false), ("foo.com", true)]),
@@ -304,14 +325,20 @@ mod tests {
             take(&mut registry, &[("a.com", false), ("foo.com", false)]),
             ["foo.com"]
         );
+        assert!(take(&mut registry, &[("foo.com", false), ("foo.com", true)]).is_empty());
     }
 
     #[test]
     fn ipv6_addresses_stand_in_brackets() {
-        let mut registry = DomainRegistry::default();
-        let domains = registry.take_host("2001:db8::1");
-        assert_eq!(domains.first(), Some("[2001:db8::1]"));
-        assert_eq!(host_and_port("2001:db8::1", 80), "[2001:db8::1]:80");
-        assert_eq!(host_and_port("a.b", 80), "a.b:80");
+        let mut registry = DomainRegistry::new(0, false);
+        for (host, domain, name) in [
+            ("2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:80"),
+            ("a.b", "a.b", "a.b:80"),
+        ] {
+            let names = registry.take_host(host, 80).unwrap();
+            assert_eq!(names.name(), name);
+            assert_eq!(names.domains().collect::<Vec<_>>(), [domain]);
+            assert_eq!(registry.take_host(host, 80), None);
+        }
     }
 }

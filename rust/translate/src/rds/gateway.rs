@@ -3,49 +3,82 @@
 //! Source: istio pilot/pkg/networking/core/gateway.go `buildGatewayHTTPRouteConfig`.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use navarch_model::{Hostname, Service, Shared, VirtualService, Visibility};
+use navarch_model::{Hostname, Service, Shared, VirtualService, Visibility, hash_text};
 use navarch_snapshot::{GatewayServer, MeshSnapshot, ProxyScope};
 
-use super::domain::host_and_port;
+use super::by_hash::ByHash;
+use super::domain::{has_uppercase, host_and_port};
+use super::host_names::HostNames;
+use super::indexes::Indexes;
 use super::inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
-    VirtualHostInputs, VirtualServiceRoutes,
+    DestinationFacts, Destinations, PortNumbers, RouteClient, RouteConfigurationInputs,
+    RouteSource, RouteViewer, VirtualHostInputs, VirtualServiceRoutes,
 };
 use super::route::has_routes;
 use super::selection::Precedence;
-use super::sidecar::{only_port, port_numbers, relevant_rule};
-use super::text_list::TextList;
+use super::sidecar::{only_port, relevant_rule};
+use crate::name::Decimal;
 
 /// Finds the inputs of a router's route configurations.
 pub(super) struct GatewayRoutes<'a> {
     mesh: &'a MeshSnapshot,
     scope: &'a ProxyScope,
-    /// Visible VirtualServices by Gateway, in Istio's order.
-    by_gateway: BTreeMap<&'a str, Vec<&'a Shared<VirtualService>>>,
+    bindings: Bindings<'a>,
     /// Of services that do not say who may see them.
     default_visibility: Vec<Visibility>,
     has_attempt_count: bool,
     viewer: Shared<RouteViewer>,
 }
 
+/// Visible VirtualServices by Gateway.
+struct Bindings<'a> {
+    virtual_services: Vec<Bound<'a>>,
+    /// Where in `starts` a Gateway is.
+    by_gateway: ByHash<usize>,
+    /// Where the bindings of each Gateway begin, and where the last one's end.
+    starts: Vec<usize>,
+    /// The VirtualService of each binding; those of a Gateway are in order of precedence.
+    all: Vec<usize>,
+}
+
+/// A VirtualService that is bound to Gateways.
+struct Bound<'a> {
+    virtual_service: &'a Shared<VirtualService>,
+    /// The same for all Gateways; made when the first asks.
+    destinations: OnceCell<Arc<Destinations<'a>>>,
+}
+
 /// One host's virtual host, while servers and VirtualServices add to it.
-#[derive(Debug, Clone)]
-struct Draft {
-    name: String,
-    domains: TextList,
-    routes: Vec<Arc<VirtualServiceRoutes>>,
+struct Draft<'a> {
+    host: DraftHost<'a>,
+    /// The bindings whose routes it has.
+    bindings: Option<Indexes>,
     is_https_only: bool,
 }
 
-/// Virtual hosts on their way into a route configuration, by host in lower case.
-type Drafts<'a> = BTreeMap<Cow<'a, str>, Draft>;
+/// A host in lower case, and the port that its virtual host is called by.
+type DraftHost<'a> = (Cow<'a, str>, u32);
 
-/// Routes of one VirtualService (by its hash) for one Gateway; all servers of a route configuration share the first one's
-/// port.
-type RouteCache<'a> = BTreeMap<(&'a str, u128), Option<Arc<VirtualServiceRoutes>>>;
+/// Virtual hosts on their way into a route configuration.
+struct Drafts<'a> {
+    all: Vec<Draft<'a>>,
+    by_host: ByHash<usize>,
+}
+
+/// Virtual hosts with the same routes, which become one: routes are large, and hosts may be many.
+struct Joined<'a> {
+    hosts: Vec<DraftHost<'a>>,
+    bindings: Option<Indexes>,
+    is_https_only: bool,
+}
+
+/// Routes by binding, if there are any; all servers of a route configuration share the first one's port.
+type BuiltRoutes<'a> = BTreeMap<usize, Option<Arc<VirtualServiceRoutes<'a>>>>;
 
 impl<'a> GatewayRoutes<'a> {
     pub(super) fn new(mesh: &'a MeshSnapshot, scope: &'a ProxyScope) -> Self {
@@ -53,7 +86,7 @@ impl<'a> GatewayRoutes<'a> {
         Self {
             mesh,
             scope,
-            by_gateway: by_gateway(scope),
+            bindings: Bindings::new(scope),
             default_visibility: default.map(|token| Visibility::parse(token)).collect(),
             has_attempt_count: super::has_attempt_count(scope),
             viewer: Shared::new(RouteViewer::new(scope)),
@@ -61,23 +94,26 @@ impl<'a> GatewayRoutes<'a> {
     }
 
     /// Inputs of one name.
-    pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs {
+    pub(super) fn of(&self, name: &str) -> RouteConfigurationInputs<'a> {
         let Some((name, servers)) = self.scope.gateways.routes.get_key_value(name) else {
             return super::unknown(name);
         };
-        let mut drafts = Drafts::new();
-        let mut cache = RouteCache::new();
+        let n_hosts = servers.iter().map(|entry| entry.server.hosts.len()).sum();
+        let mut drafts = Drafts::with_capacity(n_hosts);
+        let mut routes = BuiltRoutes::new();
         for server in servers {
-            self.add_server(server, &mut drafts, &mut cache);
+            self.add_server(server, &mut drafts, &mut routes);
         }
-        let mut virtual_hosts: Vec<Arc<VirtualHostInputs>> = if drafts.is_empty() {
+        let mut virtual_hosts: Vec<Arc<VirtualHostInputs<'a>>> = if drafts.all.is_empty() {
             let port = servers.first().map_or(0, |s| s.server.port.number);
             vec![Arc::new(black_hole(port))]
         } else {
-            let drafts = collapse(drafts).into_iter();
-            drafts.map(|draft| Arc::new(self.finish(draft))).collect()
+            let joined = drafts.join().into_iter();
+            joined
+                .map(|joined| Arc::new(self.finish(joined, &routes)))
+                .collect()
         };
-        virtual_hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        virtual_hosts.sort_by(|a, b| a.names.name_bytes().cmp(b.names.name_bytes()));
         RouteConfigurationInputs {
             name: name.clone(),
             virtual_hosts,
@@ -85,13 +121,27 @@ impl<'a> GatewayRoutes<'a> {
         }
     }
 
-    fn finish(&self, draft: Draft) -> VirtualHostInputs {
+    /// The virtual host of joined ones, called by its most specific host.
+    fn finish(&self, mut joined: Joined<'a>, routes: &BuiltRoutes<'a>) -> VirtualHostInputs<'a> {
+        let hosts = &mut joined.hosts;
+        hosts.sort_unstable_by(|(a, _), (b, _)| {
+            let order = |host: &str| (host.starts_with('*'), Reverse(host.len()));
+            order(a).cmp(&order(b)).then_with(|| a.cmp(b))
+        });
+        let (first, port) = hosts.first().map_or(("", 0), |(host, port)| (host, *port));
+        // Each has a key and a length.
+        let capacity_bytes = hosts.iter().map(|(host, _)| host.len() + 3).sum();
+        let mut names = HostNames::new(&host_and_port(first, &Decimal::new(port)), capacity_bytes);
+        for (host, _) in hosts {
+            names.push(&[host]);
+        }
+        let bindings = joined.bindings.iter().flat_map(Indexes::iter);
+        let routes = bindings.filter_map(|binding| routes.get(&binding)?.clone());
         VirtualHostInputs {
-            name: draft.name.into(),
-            domains: draft.domains,
-            routes: RouteSource::VirtualServices(draft.routes),
+            names,
+            routes: RouteSource::VirtualServices(routes.collect()),
             has_attempt_count: self.has_attempt_count,
-            is_https_only: draft.is_https_only,
+            is_https_only: joined.is_https_only,
             is_sorted: true,
         }
     }
@@ -100,22 +150,27 @@ impl<'a> GatewayRoutes<'a> {
         &self,
         entry: &'a GatewayServer,
         drafts: &mut Drafts<'a>,
-        cache: &mut RouteCache<'a>,
+        routes: &mut BuiltRoutes<'a>,
     ) {
         let server = &entry.server;
         let is_https_only = server.tls.as_ref().is_some_and(|tls| tls.https_redirect);
-        let bound = self.by_gateway.get(&*entry.gateway);
-        for virtual_service in bound.into_iter().flatten() {
-            let hosts = common_hosts(&server.hosts, virtual_service);
+        for (binding, bound) in self.bindings.of(&entry.gateway) {
+            let hosts = common_hosts(&server.hosts, bound.virtual_service);
             if hosts.is_empty() {
                 continue;
             }
-            let Some(routes) = self.routes_of(virtual_service, entry, cache) else {
+            let built = routes
+                .entry(binding)
+                .or_insert_with(|| self.build_routes(bound, entry));
+            if built.is_none() {
                 continue;
-            };
+            }
             for host in hosts {
-                let draft = draft_of(host, server.port.number, drafts);
-                draft.routes.push(routes.clone());
+                let draft = drafts.of(host, server.port.number);
+                match &mut draft.bindings {
+                    Some(bindings) => bindings.push(binding),
+                    none => *none = Some(Indexes::new(binding)),
+                }
                 draft.is_https_only |= is_https_only;
             }
         }
@@ -123,56 +178,46 @@ impl<'a> GatewayRoutes<'a> {
             return;
         }
         for host in &server.hosts {
-            draft_of(host, server.port.number, drafts).is_https_only = true;
+            drafts.of(host, server.port.number).is_https_only = true;
         }
-    }
-
-    fn routes_of(
-        &self,
-        virtual_service: &Shared<VirtualService>,
-        entry: &'a GatewayServer,
-        cache: &mut RouteCache<'a>,
-    ) -> Option<Arc<VirtualServiceRoutes>> {
-        cache
-            .entry((&*entry.gateway, virtual_service.hash128()))
-            .or_insert_with(|| self.build_routes(virtual_service, entry))
-            .clone()
     }
 
     fn build_routes(
         &self,
-        virtual_service: &Shared<VirtualService>,
-        entry: &GatewayServer,
-    ) -> Option<Arc<VirtualServiceRoutes>> {
+        bound: &Bound<'a>,
+        entry: &'a GatewayServer,
+    ) -> Option<Arc<VirtualServiceRoutes<'a>>> {
         let client = RouteClient {
             viewer: self.viewer.clone(),
-            gateway: entry.gateway.clone(),
+            gateway: &entry.gateway,
             port: entry.server.port.number,
             is_tls: entry.server.tls.is_some(),
         };
+        let virtual_service = bound.virtual_service;
         if !has_routes(virtual_service, &client) {
             return None;
         }
-        let namespace = &virtual_service.metadata.namespace;
-        let facts = |host: &Hostname| self.destination_facts(host, namespace);
+        let destinations = bound.destinations.get_or_init(|| {
+            let namespace = &virtual_service.metadata.namespace;
+            let facts = |host: &str| self.destination_facts(host, namespace);
+            Arc::new(Destinations::of(virtual_service, facts))
+        });
         Some(Arc::new(VirtualServiceRoutes {
-            virtual_service: virtual_service.clone(),
-            destinations: VirtualServiceRoutes::facts_of(virtual_service, facts),
+            virtual_service,
+            destinations: destinations.clone(),
             client,
         }))
     }
 
     /// What is known of a host: of the service in the VirtualService's own namespace before others.
-    fn destination_facts(&self, host: &Hostname, namespace: &str) -> DestinationFacts {
-        let same = self.mesh.services_of_host(host.as_str()).iter();
+    fn destination_facts(&self, host: &str, namespace: &str) -> DestinationFacts<'a> {
+        let same = self.mesh.services_of_host(host).iter();
         let mut same = same.filter(|s| *s.namespace == *namespace && self.is_visible(s));
-        let service = same
-            .next()
-            .or_else(|| self.scope.find_service(host.as_str()));
+        let service = same.next().or_else(|| self.scope.find_service(host));
         DestinationFacts {
-            alias_of: service.and_then(|service| service.external_name.clone()),
+            alias_of: service.and_then(|service| service.external_name.as_ref()),
             default_port: service.and_then(|service| only_port(service)),
-            ports: service.map(|service| port_numbers(service)),
+            ports: service.map(|service| PortNumbers(&service.ports)),
             rule: relevant_rule(self.scope, host),
         }
     }
@@ -186,31 +231,90 @@ impl<'a> GatewayRoutes<'a> {
     }
 }
 
-/// The draft of a host.
-fn draft_of<'d, 'a>(host: &'a str, port: u32, drafts: &'d mut Drafts<'a>) -> &'d mut Draft {
-    drafts.entry(lower(host)).or_insert_with_key(|host| Draft {
-        name: host_and_port(host, port),
-        domains: TextList::of(host),
-        routes: Vec::new(),
-        is_https_only: false,
-    })
-}
-
-/// Visible VirtualServices by Gateway, in order of precedence.
-fn by_gateway(scope: &ProxyScope) -> BTreeMap<&str, Vec<&Shared<VirtualService>>> {
-    let precedence = Precedence::new(scope);
-    let mut by_gateway: BTreeMap<&str, Vec<&Shared<VirtualService>>> = BTreeMap::new();
-    let egress = scope.egress.iter();
-    for virtual_service in egress.flat_map(|egress| &egress.virtual_services) {
-        for gateway in &virtual_service.spec.gateways {
-            let bound = by_gateway.entry(gateway).or_default();
-            bound.push(virtual_service);
+impl<'a> Bindings<'a> {
+    fn new(scope: &'a ProxyScope) -> Self {
+        let precedence = Precedence::new(scope);
+        let mut virtual_services = Vec::new();
+        let mut by_gateway = ByHash::with_capacity(scope.gateways.routes.len());
+        let mut n_gateways = 0;
+        let mut bindings: Vec<(usize, u8, usize)> = Vec::new();
+        for virtual_service in scope.egress.iter().flat_map(|e| &e.virtual_services) {
+            let rank = precedence.rank(virtual_service);
+            for gateway in &virtual_service.spec.gateways {
+                let gateway = *by_gateway.of(hash_text(gateway), n_gateways);
+                n_gateways = n_gateways.max(gateway + 1);
+                bindings.push((gateway, rank, virtual_services.len()));
+            }
+            virtual_services.push(Bound {
+                virtual_service,
+                destinations: OnceCell::new(),
+            });
+        }
+        bindings.sort_unstable();
+        let start = |gateway| bindings.partition_point(|(g, _, _)| *g < gateway);
+        Self {
+            virtual_services,
+            by_gateway,
+            starts: (0..=n_gateways).map(start).collect(),
+            all: bindings.into_iter().map(|(_, _, bound)| bound).collect(),
         }
     }
-    for bound in by_gateway.values_mut() {
-        bound.sort_by_key(|virtual_service| precedence.rank(virtual_service));
+
+    /// Those of a Gateway (`namespace/name`), each with its number.
+    fn of(&self, gateway: &str) -> impl Iterator<Item = (usize, &Bound<'a>)> {
+        let gateway = self.by_gateway.find(hash_text(gateway));
+        let range = gateway.map_or(0..0, |at| self.starts[at]..self.starts[at + 1]);
+        range.map(|binding| (binding, &self.virtual_services[self.all[binding]]))
     }
-    by_gateway
+}
+
+impl<'a> Drafts<'a> {
+    /// With room for so many hosts.
+    fn with_capacity(n_hosts: usize) -> Self {
+        Self {
+            all: Vec::with_capacity(n_hosts),
+            by_host: ByHash::with_capacity(n_hosts),
+        }
+    }
+
+    /// The draft of a host.
+    fn of(&mut self, host: &'a str, port: u32) -> &mut Draft<'a> {
+        let host = lower(host);
+        let at = *self.by_host.of(hash_text(&*host), self.all.len());
+        if at == self.all.len() {
+            self.all.push(Draft {
+                host: (host, port),
+                bindings: None,
+                is_https_only: false,
+            });
+        }
+        &mut self.all[at]
+    }
+
+    /// Join those with the same routes (istio gateway.go `collapseDuplicateRoutes`).
+    fn join(self) -> Vec<Joined<'a>> {
+        // Rules have a few hosts each.
+        let mut all: Vec<Joined<'a>> = Vec::with_capacity(self.all.len() / 2 + 1);
+        let mut by_routes = ByHash::with_capacity(self.all.len() / 2 + 1);
+        let mut key = Vec::new();
+        for draft in self.all {
+            key.clear();
+            key.push(u8::from(draft.is_https_only));
+            for binding in draft.bindings.iter().flat_map(Indexes::iter) {
+                key.extend_from_slice(&binding.to_le_bytes());
+            }
+            let at = *by_routes.of(hash_text(&key), all.len());
+            if at == all.len() {
+                all.push(Joined {
+                    hosts: Vec::with_capacity(4),
+                    bindings: draft.bindings,
+                    is_https_only: draft.is_https_only,
+                });
+            }
+            all[at].hosts.push(draft.host);
+        }
+        all
+    }
 }
 
 /// The hosts that a server and a VirtualService have in common: of two that meet, the narrower.
@@ -223,7 +327,7 @@ fn common_hosts<'a>(
         let (owner, host) = host.split_once('/').unwrap_or((namespace, host));
         (owner == namespace).then_some(host)
     });
-    let mut common = Vec::new();
+    let mut common = Vec::with_capacity(virtual_service.spec.hosts.len());
     for host in open {
         for other in &virtual_service.spec.hosts {
             if let Some(narrower) = narrower(host, other)
@@ -250,35 +354,12 @@ fn narrower<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     Hostname::is_subset(b, a).then_some(b)
 }
 
-/// Join virtual hosts with the same routes under the name of the most specific host
-/// (istio gateway.go `collapseDuplicateRoutes`): routes are large, and hosts may be many.
-fn collapse(drafts: Drafts<'_>) -> Vec<Draft> {
-    let mut drafts: Vec<(Cow<'_, str>, Draft)> = drafts.into_iter().collect();
-    drafts.sort_by(|(a, _), (b, _)| {
-        let order = |host: &str| (host.starts_with('*'), std::cmp::Reverse(host.len()));
-        order(a).cmp(&order(b)).then_with(|| a.cmp(b))
-    });
-    let mut joined: Vec<Draft> = Vec::with_capacity(drafts.len());
-    // Routes of one VirtualService and Gateway are one allocation.
-    let mut known: BTreeMap<(Vec<*const VirtualServiceRoutes>, bool), usize> = BTreeMap::new();
-    for (_, draft) in drafts {
-        let routes = draft.routes.iter().map(Arc::as_ptr).collect();
-        let first = *known
-            .entry((routes, draft.is_https_only))
-            .or_insert(joined.len());
-        match joined.get_mut(first) {
-            Some(into) => into.domains.extend(&draft.domains),
-            None => joined.push(draft),
-        }
-    }
-    joined
-}
-
 /// The answer of servers without any host: 404 for everything.
-fn black_hole(port: u32) -> VirtualHostInputs {
+fn black_hole(port: u32) -> VirtualHostInputs<'static> {
+    let mut names = HostNames::new(&host_and_port("blackhole", &Decimal::new(port)), 3);
+    names.push(&["*"]);
     VirtualHostInputs {
-        name: host_and_port("blackhole", port).into(),
-        domains: TextList::of("*"),
+        names,
         routes: RouteSource::VirtualServices(Vec::new()),
         has_attempt_count: false,
         is_https_only: false,
@@ -287,7 +368,7 @@ fn black_hole(port: u32) -> VirtualHostInputs {
 }
 
 fn lower(host: &str) -> Cow<'_, str> {
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    if has_uppercase(host.as_bytes()) {
         return host.to_ascii_lowercase().into();
     }
     host.into()

@@ -17,6 +17,17 @@ pub(super) struct HeaderMutations {
     pub(super) authority: Option<String>,
 }
 
+impl HeaderMutations {
+    /// Add those of a destination; the route's own Host comes first.
+    pub(super) fn add(&mut self, others: Self) {
+        self.request_add.extend(others.request_add);
+        self.request_remove.extend(others.request_remove);
+        self.response_add.extend(others.response_add);
+        self.response_remove.extend(others.response_remove);
+        self.authority = self.authority.take().or(others.authority);
+    }
+}
+
 /// Header operations of a route or destination (istio route.go `TranslateHeadersOperations`).
 ///
 /// Envoy refuses to touch pseudo headers and Host here, so those are dropped.

@@ -1,35 +1,34 @@
 //! Everything that the builders of routes may see.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use navarch_model::{
-    ConsistentHash, Destination, DestinationRule, Hostname, HttpRetry, HttpRoute, Labels, Shared,
-    VirtualService,
+    ConsistentHash, Destination, DestinationRule, Hostname, HttpRetry, HttpRoute, Labels,
+    ServicePort, Shared, VirtualService,
 };
 use navarch_snapshot::ProxyScope;
 
-use super::text_list::TextList;
+use super::host_names::HostNames;
 
 /// All that a route configuration is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RouteConfigurationInputs {
+pub struct RouteConfigurationInputs<'a> {
     /// The name that listeners refer to: `80`, `reviews.shop.svc.cluster.local:8080`, `http.8080`, …
     pub name: Arc<str>,
     /// In the order of the answer.
-    pub virtual_hosts: Vec<Arc<VirtualHostInputs>>,
+    pub virtual_hosts: Vec<Arc<VirtualHostInputs<'a>>>,
     /// Whether nothing listens there any more: an empty answer, as Envoy may still ask while it drains.
     pub is_unknown: bool,
 }
 
 /// All that one virtual host is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct VirtualHostInputs {
-    /// `host:port`, or one of the fixed names.
-    pub name: Arc<str>,
-    /// What it answers to; unique in the route configuration.
-    pub domains: TextList,
+pub struct VirtualHostInputs<'a> {
+    /// `host:port`, or one of the fixed names; and what it answers to, unique in the route configuration.
+    pub names: HostNames,
     /// Where its routes come from.
-    pub routes: RouteSource,
+    pub routes: RouteSource<'a>,
     /// Whether upstreams are told how often a request was tried.
     pub has_attempt_count: bool,
     /// Whether plaintext is answered by a redirect to HTTPS.
@@ -40,64 +39,64 @@ pub struct VirtualHostInputs {
 
 /// Where routes come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum RouteSource {
+pub enum RouteSource<'a> {
     /// The one route of a service without a VirtualService.
-    Service(ServiceRoute),
+    Service(ServiceRoute<'a>),
     /// The routes of VirtualServices, one after the other.
-    VirtualServices(Vec<Arc<VirtualServiceRoutes>>),
+    VirtualServices(Vec<Arc<VirtualServiceRoutes<'a>>>),
     /// To hosts that are not known.
     Unknown(UnknownHosts),
 }
 
 /// The one route of a service without a VirtualService.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ServiceRoute {
+pub struct ServiceRoute<'a> {
     /// The service.
-    pub hostname: Hostname,
+    pub hostname: &'a Hostname,
     /// Its port.
     pub port: u32,
     /// What its DestinationRule hashes by.
-    pub consistent_hash: Option<Box<ConsistentHash>>,
+    pub consistent_hash: Option<&'a ConsistentHash>,
     /// The mesh's policy; `None` is Istio's default.
-    pub default_retry: Option<Arc<HttpRetry>>,
+    pub default_retry: Option<&'a HttpRetry>,
 }
 
 /// The routes of a VirtualService for one listener port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct VirtualServiceRoutes {
+pub struct VirtualServiceRoutes<'a> {
     /// The rules, with hosts and gateways resolved.
-    pub virtual_service: Shared<VirtualService>,
+    pub virtual_service: &'a Shared<VirtualService>,
     /// For whom.
-    pub client: RouteClient,
-    /// What is known of the hosts that the rules send to, in their order, each once; absent are unknown.
-    pub destinations: Vec<(Hostname, DestinationFacts)>,
+    pub client: RouteClient<'a>,
+    /// What is known of the hosts that the rules send to.
+    pub destinations: Arc<Destinations<'a>>,
 }
 
-impl VirtualServiceRoutes {
-    /// The facts of all hosts that rules send to.
-    pub(super) fn facts_of(
-        virtual_service: &VirtualService,
-        facts: impl Fn(&Hostname) -> DestinationFacts,
-    ) -> Vec<(Hostname, DestinationFacts)> {
+/// What is known of hosts that rules send to, in their order, each once; absent are unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Destinations<'a>(Vec<(&'a str, DestinationFacts<'a>)>);
+
+impl<'a> Destinations<'a> {
+    /// Of all hosts that a VirtualService sends to.
+    pub(super) fn of(
+        virtual_service: &'a VirtualService,
+        facts: impl Fn(&str) -> DestinationFacts<'a>,
+    ) -> Self {
         let rules = virtual_service.spec.http.iter();
         let hosts = rules.flat_map(destinations_of).map(|d| d.host.as_str());
-        let mut hosts: Vec<&str> = hosts.collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        let hosts = hosts.into_iter().map(Hostname::from);
-        hosts
-            .map(|host| {
-                let facts = facts(&host);
-                (host, facts)
-            })
-            .collect()
+        let mut all: Vec<_> = hosts.map(|h| (h, DestinationFacts::default())).collect();
+        all.sort_unstable_by_key(|(host, _)| *host);
+        all.dedup_by_key(|(host, _)| *host);
+        for (host, known) in &mut all {
+            *known = facts(host);
+        }
+        Self(all)
     }
 
     /// What is known of a host, if anything is.
-    pub(super) fn find_destination(&self, host: &str) -> Option<&DestinationFacts> {
-        let known = &self.destinations;
-        let at = known.binary_search_by(|(other, _)| other.as_str().cmp(host));
-        at.ok().map(|at| &known[at].1)
+    pub(super) fn find(&self, host: &str) -> Option<&DestinationFacts<'a>> {
+        let at = self.0.binary_search_by(|(other, _)| (*other).cmp(host));
+        at.ok().map(|at| &self.0[at].1)
     }
 }
 
@@ -110,11 +109,11 @@ fn destinations_of(http: &HttpRoute) -> impl Iterator<Item = &Destination> {
 
 /// Who sends requests through routes, and where they enter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RouteClient {
+pub struct RouteClient<'a> {
     /// The proxy.
     pub viewer: Shared<RouteViewer>,
     /// `mesh`, or `namespace/name` of a Gateway.
-    pub gateway: Arc<str>,
+    pub gateway: &'a str,
     /// The port of the listener; 0 where requests for all ports come together.
     pub port: u32,
     /// Whether TLS ends there.
@@ -148,16 +147,42 @@ impl RouteViewer {
 }
 
 /// What routes need of a destination's host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct DestinationFacts {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct DestinationFacts<'a> {
     /// What an `ExternalName` service stands for.
-    pub alias_of: Option<Hostname>,
+    pub alias_of: Option<&'a Hostname>,
     /// The port that is meant where none is named; `None` for the listener's own.
     pub default_port: Option<u32>,
     /// The service's ports; `None` if the client can see no such service.
-    pub ports: Option<Vec<u32>>,
+    pub ports: Option<PortNumbers<'a>>,
     /// The rule of the host, where it has subsets or hashes consistently.
-    pub rule: Option<Shared<DestinationRule>>,
+    pub rule: Option<&'a Shared<DestinationRule>>,
+}
+
+/// The numbers of a service's ports, which are all that counts of them.
+#[derive(Debug, Clone, Copy)]
+pub struct PortNumbers<'a>(pub &'a [ServicePort]);
+
+impl PortNumbers<'_> {
+    /// The numbers, in the order of the ports.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().map(|port| port.number)
+    }
+}
+
+impl PartialEq for PortNumbers<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for PortNumbers<'_> {}
+
+impl Hash for PortNumbers<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.0.len());
+        self.iter().for_each(|number| number.hash(state));
+    }
 }
 
 /// What happens to requests for hosts that are not known.

@@ -1,69 +1,88 @@
 //! Routes: of a VirtualService for one listener, of a service without one.
 
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use navarch_envoy::any::pack;
 use navarch_envoy::envoy::config::route::v3::route::Action;
-use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
-use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction, RouteMatch};
-use navarch_envoy::field::envoy::config::route::v3::{route, route_action};
-use navarch_envoy::wire::Template;
+use navarch_envoy::envoy::config::route::v3::{Decorator, Route, RouteAction};
+use navarch_envoy::field::envoy::config::route::v3::{decorator, route, route_action};
+use navarch_envoy::wire::{Template, Writer};
 use navarch_model::{
     ConsistentHash, Diagnostic, HttpMatchRequest, HttpRetry, HttpRoute, RouteSemantics,
     VirtualService, is_selected,
 };
 
-use super::action::{RouteBuilder, is_rewritten_by_match};
+use super::action::{ActionWriter, is_rewritten_by_match};
 use super::cors::build_cors;
 use super::fault::build_fault;
 use super::hash_policy::build_hash_policy;
-use super::header::build_header_mutations;
+use super::header::{HeaderMutations, build_header_mutations};
 use super::inputs::{RouteClient, ServiceRoute, VirtualServiceRoutes};
 use super::report::Report;
 use super::retry::build_retry_policy;
-use super::route_match::{build_match, is_catch_all, match_everything, path_label};
+use super::route_match::{Matcher, match_everything};
 use super::scalar::NO_TIMEOUT;
-use super::wire::{ForwardParts, OwnParts, RouteList, ServiceParts, SharedParts};
-use crate::name::{ClusterName, Decimal, outbound_parts};
+use super::wire::{RouteList, ServiceParts};
+use crate::istio_metadata::write_config_metadata;
+use crate::name::{Decimal, outbound_parts};
 
 /// The name of the only route of a service without a VirtualService.
 const DEFAULT_ROUTE: &str = "default";
+
+/// What the routes of one rule have in common, encoded.
+struct RuleParts<'a> {
+    /// What they do.
+    action: Writer,
+    /// Header operations, and settings of filters.
+    rest: Writer,
+    /// What traces call them, up to the path: the destination where there is one, else the VirtualService
+    /// (istio `GetRouteOperation`).
+    subject: &'a str,
+    port: Decimal,
+}
 
 /// The routes of a VirtualService, in its order, up to the first that catches everything
 /// (istio route.go `BuildHTTPRoutesForVirtualService`).
 pub(super) fn add_routes(
     routes: &mut RouteList,
-    inputs: &VirtualServiceRoutes,
+    inputs: &VirtualServiceRoutes<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let mut report = Report::new(&inputs.virtual_service, diagnostics);
-    for (i, http) in inputs.virtual_service.spec.http.iter().enumerate() {
-        if push_routes(routes, inputs, (i, http), &mut report) {
-            if http.matches.is_empty() || http.matches.iter().any(is_for_everybody) {
-                report_unreachable(inputs, i, &mut report);
-            }
-            break;
-        }
+    let metadata = &inputs.virtual_service.metadata;
+    let mut origin = Writer::with_capacity(192);
+    let names = (metadata.namespace.as_str(), metadata.name.as_str());
+    write_config_metadata(route::METADATA, "virtual-service", names, &mut origin);
+    let mut adding = Adding {
+        routes,
+        inputs,
+        origin: origin.as_slice(),
+        report: Report::new(inputs.virtual_service, diagnostics),
+    };
+    let rules = &inputs.virtual_service.spec.http;
+    let end = (0..rules.len()).find(|i| adding.add_rule((*i, &rules[*i])));
+    if let Some(i) = end
+        && (rules[i].matches.is_empty() || rules[i].matches.iter().any(is_for_everybody))
+    {
+        report_unreachable(inputs, i, &mut adding.report);
     }
 }
 
 /// Whether the VirtualService has any route for the client; without one its hosts go on as if it were not there.
-pub(super) fn has_routes(virtual_service: &VirtualService, client: &RouteClient) -> bool {
+pub(super) fn has_routes(virtual_service: &VirtualService, client: &RouteClient<'_>) -> bool {
     virtual_service.spec.http.iter().any(|http| {
         http.matches.is_empty() || http.matches.iter().any(|m| is_for_client(m, client))
     })
 }
 
 /// Add the only route of a service without a VirtualService.
-pub(super) fn add_service_route(routes: &mut RouteList, inputs: &ServiceRoute) {
+pub(super) fn add_service_route(routes: &mut RouteList, inputs: &ServiceRoute<'_>) {
     static PLAIN: LazyLock<ServiceParts> = LazyLock::new(|| service_parts(None, None));
     let (hash, retry) = (&inputs.consistent_hash, &inputs.default_retry);
     let own;
     let parts = if hash.is_none() && retry.is_none() {
         &*PLAIN
     } else {
-        own = service_parts(hash.as_deref(), retry.as_deref());
+        own = service_parts(*hash, *retry);
         &own
     };
     let port = Decimal::new(inputs.port);
@@ -106,45 +125,121 @@ pub(super) fn default_route(operation: &str, action: RouteAction) -> Route {
     }
 }
 
-/// Add the routes of one HTTP rule; whether the last of them catches everything.
-fn push_routes(
-    routes: &mut RouteList,
-    inputs: &VirtualServiceRoutes,
-    (index, http): (usize, &HttpRoute),
-    report: &mut Report<'_>,
-) -> bool {
-    if http.matches.is_empty() {
-        let matcher = match_everything();
-        let shared = build_shared(inputs, (index, http), &matcher, report);
-        routes.push_parts(&shared, &own_parts(&matcher, http, None));
-        return true;
-    }
-    let is_shared = !is_rewritten_by_match(http, inputs.virtual_service.semantics);
-    let mut shared = None;
-    for condition in http
-        .matches
-        .iter()
-        .filter(|m| is_for_client(m, &inputs.client))
-    {
-        let matcher = build_match(condition, inputs.virtual_service.semantics);
-        let build = |report: &mut Report<'_>| build_shared(inputs, (index, http), &matcher, report);
-        let parts = match &mut shared {
-            Some(known) if is_shared => known,
-            other => other.insert(build(report)),
-        };
-        let own = own_parts(&matcher, http, Some(condition));
-        routes.push_parts(parts, &own);
-        if own.is_catch_all {
+/// Adds the routes of a VirtualService.
+struct Adding<'a, 'r> {
+    routes: &'r mut RouteList,
+    inputs: &'a VirtualServiceRoutes<'a>,
+    /// The metadata that tell of the VirtualService, encoded.
+    origin: &'r [u8],
+    report: Report<'r>,
+}
+
+impl<'a> Adding<'a, '_> {
+    /// Add the routes of one HTTP rule; whether the last of them catches everything.
+    fn add_rule(&mut self, (index, http): (usize, &'a HttpRoute)) -> bool {
+        if http.matches.is_empty() {
+            let matcher = Matcher::everything();
+            let parts = self.build_parts((index, http), &matcher);
+            self.add_route(&parts, &matcher, (&http.name, None));
             return true;
         }
+        let semantics = self.inputs.virtual_service.semantics;
+        let is_shared = !is_rewritten_by_match(http, semantics);
+        let mut shared = None;
+        let client = &self.inputs.client;
+        for condition in http.matches.iter().filter(|m| is_for_client(m, client)) {
+            let matcher = Matcher::new(condition, semantics);
+            let parts = match &mut shared {
+                Some(known) if is_shared => known,
+                other => other.insert(self.build_parts((index, http), &matcher)),
+            };
+            self.add_route(parts, &matcher, (&http.name, Some(condition)));
+            if matcher.is_catch_all() {
+                return true;
+            }
+        }
+        false
     }
-    false
+
+    /// What the routes of a rule have in common, whatever their conditions.
+    fn build_parts(
+        &mut self,
+        (index, http): (usize, &'a HttpRoute),
+        matcher: &Matcher<'_>,
+    ) -> RuleParts<'a> {
+        let mut headers = build_header_mutations(http.headers.as_ref());
+        let mut action = Writer::with_capacity(512);
+        let writer = ActionWriter::new(self.inputs, (index, http), &mut self.report);
+        let target = writer.write(matcher.path, &mut headers, &mut action);
+        let mut rest = Writer::default();
+        write_rest(&headers, http, &mut rest);
+        let virtual_service = || {
+            let name = self.inputs.virtual_service.metadata.name.as_str();
+            (name, self.inputs.client.port)
+        };
+        let (subject, port) = target.map_or_else(virtual_service, |to| (to.host, to.port));
+        RuleParts {
+            action,
+            rest,
+            subject,
+            port: Decimal::new(port),
+        }
+    }
+
+    /// Add the route of one condition: its fields in the order of their numbers.
+    fn add_route(
+        &mut self,
+        rule: &RuleParts<'_>,
+        matcher: &Matcher<'_>,
+        (rule_name, condition): (&str, Option<&HttpMatchRequest>),
+    ) {
+        self.routes.push(matcher.is_catch_all(), |out| {
+            out.message(route::MATCH, |out| matcher.write(out));
+            out.append(rule.action.as_slice());
+            out.append(self.origin);
+            out.message(route::DECORATOR, |out| {
+                let [path, rest] = matcher.path_label();
+                let operation = [rule.subject, ":", rule.port.as_str(), path, rest];
+                out.text(decorator::OPERATION, &operation);
+            });
+            out.append(rule.rest.as_slice());
+            match condition.map_or("", |condition| &condition.name) {
+                "" => out.text_if_any(route::NAME, rule_name),
+                own => out.text(route::NAME, &[rule_name, ".", own]),
+            }
+            out.text_if_any(route::STAT_PREFIX, condition.map_or("", |c| &c.stat_prefix));
+        });
+    }
+}
+
+/// Write the fields of a route between decorator and name, in the order of their numbers.
+fn write_rest(headers: &HeaderMutations, http: &HttpRoute, out: &mut Writer) {
+    out.trees(route::REQUEST_HEADERS_TO_ADD, &headers.request_add);
+    out.trees(route::RESPONSE_HEADERS_TO_ADD, &headers.response_add);
+    for name in &headers.response_remove {
+        out.text(route::RESPONSE_HEADERS_TO_REMOVE, &[name]);
+    }
+    for name in &headers.request_remove {
+        out.text(route::REQUEST_HEADERS_TO_REMOVE, &[name]);
+    }
+    // By name.
+    if let Some(policy) = &http.cors_policy {
+        write_filter("envoy.filters.http.cors", &build_cors(policy), out);
+    }
+    if let Some(fault) = http.fault.as_ref().and_then(build_fault) {
+        write_filter("envoy.filters.http.fault", &fault, out);
+    }
+}
+
+/// Write a filter's settings for one route.
+fn write_filter<M: prost::Message + prost::Name>(name: &str, settings: &M, out: &mut Writer) {
+    out.map_entry(route::TYPED_PER_FILTER_CONFIG, name, &pack(settings));
 }
 
 /// Whether the parts of a condition that are known beforehand hold: port, gateways, the client's labels and namespace.
 ///
 /// Where a condition names gateways, labels and namespace do not count.
-fn is_for_client(condition: &HttpMatchRequest, client: &RouteClient) -> bool {
+fn is_for_client(condition: &HttpMatchRequest, client: &RouteClient<'_>) -> bool {
     if condition.port != 0 && condition.port != client.port {
         return false;
     }
@@ -165,89 +260,11 @@ fn is_for_everybody(condition: &HttpMatchRequest) -> bool {
         && condition.gateways.is_empty()
         && condition.source_labels.is_empty()
         && condition.source_namespace.is_empty()
-        && is_catch_all(&build_match(condition, RouteSemantics::Istio))
-}
-
-/// What the routes of a rule have in common, whatever their conditions.
-fn build_shared<'a>(
-    inputs: &'a VirtualServiceRoutes,
-    (index, http): (usize, &HttpRoute),
-    matcher: &RouteMatch,
-    report: &mut Report<'_>,
-) -> SharedParts<'a> {
-    let virtual_service = &inputs.virtual_service;
-    let headers = build_header_mutations(http.headers.as_ref());
-    let is_matcher_read = is_rewritten_by_match(http, virtual_service.semantics);
-    let mut route = Route {
-        r#match: is_matcher_read.then(|| matcher.clone()),
-        request_headers_to_add: headers.request_add,
-        request_headers_to_remove: headers.request_remove,
-        response_headers_to_add: headers.response_add,
-        response_headers_to_remove: headers.response_remove,
-        ..Route::default()
-    };
-    let builder = RouteBuilder::new(inputs, (index, http), report);
-    let forward = builder.add_action(&mut route, headers.authority);
-    route.r#match = None;
-    if let Some(fault) = http.fault.as_ref().and_then(build_fault) {
-        let name = "envoy.filters.http.fault".to_owned();
-        route.typed_per_filter_config.insert(name, pack(&fault));
-    }
-    if let Some(policy) = &http.cors_policy {
-        let name = "envoy.filters.http.cors".to_owned();
-        let config = pack(&build_cors(policy));
-        route.typed_per_filter_config.insert(name, config);
-    }
-    let metadata = &virtual_service.metadata;
-    let action = forward.as_ref().map(|forward| &forward.action);
-    SharedParts {
-        operation: operation(action, &metadata.name, inputs.client.port),
-        fields: Template::of(&route, route::ONEOFS),
-        forward: forward.map(|forward| ForwardParts {
-            fields: Template::of(&forward.action, route_action::ONEOFS),
-            retry: forward.retry,
-        }),
-        origin: (&metadata.namespace, &metadata.name),
-    }
-}
-
-fn own_parts<'a>(
-    matcher: &'a RouteMatch,
-    http: &'a HttpRoute,
-    condition: Option<&'a HttpMatchRequest>,
-) -> OwnParts<'a> {
-    OwnParts {
-        matcher,
-        path_label: path_label(matcher),
-        is_catch_all: is_catch_all(matcher),
-        name: route_name(http, condition),
-        stat_prefix: condition.map_or("", |condition| &condition.stat_prefix),
-    }
-}
-
-fn route_name<'a>(http: &'a HttpRoute, condition: Option<&HttpMatchRequest>) -> Cow<'a, str> {
-    match condition.filter(|condition| !condition.name.is_empty()) {
-        Some(condition) => format!("{}.{}", http.name, condition.name).into(),
-        None => http.name.as_str().into(),
-    }
-}
-
-/// What traces call the route, up to its path: the destination where there is one, else the VirtualService
-/// (istio `GetRouteOperation`).
-fn operation(action: Option<&RouteAction>, virtual_service: &str, port: u32) -> String {
-    let cluster = match action.and_then(|action| action.cluster_specifier.as_ref()) {
-        Some(ClusterSpecifier::Cluster(name)) => ClusterName::parse(name),
-        _ => None,
-    };
-    let (subject, port) = match cluster {
-        Some(ClusterName::Outbound { port, host, .. }) => (host, port),
-        _ => (virtual_service, port),
-    };
-    [subject, ":", Decimal::new(port).as_str()].concat()
+        && Matcher::new(condition, RouteSemantics::Istio).is_catch_all()
 }
 
 /// Tell of the rules behind the one that catches everything.
-fn report_unreachable(inputs: &VirtualServiceRoutes, index: usize, report: &mut Report<'_>) {
+fn report_unreachable(inputs: &VirtualServiceRoutes<'_>, index: usize, report: &mut Report<'_>) {
     for i in index + 1..inputs.virtual_service.spec.http.len() {
         report.warn(
             "unreachable-route",
@@ -258,7 +275,10 @@ fn report_unreachable(inputs: &VirtualServiceRoutes, index: usize, report: &mut 
 }
 
 /// The retry policy of a rule: its own, else the mesh's.
-pub(super) fn retry_of<'a>(http: &'a HttpRoute, client: &'a RouteClient) -> Option<&'a HttpRetry> {
+pub(super) fn retry_of<'a>(
+    http: &'a HttpRoute,
+    client: &'a RouteClient<'_>,
+) -> Option<&'a HttpRetry> {
     http.retries
         .as_ref()
         .or(client.viewer.default_retry.as_deref())
@@ -266,6 +286,8 @@ pub(super) fn retry_of<'a>(http: &'a HttpRoute, client: &'a RouteClient) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use navarch_model::{
         Destination, HttpMatchRequest, HttpRoute, HttpRouteDestination, Labels, MatchOrAny, Shared,
         StringMatch, VirtualService,
@@ -275,7 +297,7 @@ mod tests {
     use super::super::wire::RouteList;
     use super::{add_routes, has_routes, is_for_client};
 
-    fn client() -> RouteClient {
+    fn client() -> RouteClient<'static> {
         RouteClient {
             viewer: Shared::new(RouteViewer {
                 namespace: "shop".into(),
@@ -283,7 +305,7 @@ mod tests {
                 has_forwarded_host: false,
                 default_retry: None,
             }),
-            gateway: "mesh".into(),
+            gateway: "mesh",
             port: 80,
             is_tls: false,
         }
@@ -334,12 +356,12 @@ mod tests {
         virtual_service.spec.http = vec![rule("/a"), rule("/"), rule("/late")];
         assert!(has_routes(&virtual_service, &client()));
         let inputs = VirtualServiceRoutes {
-            virtual_service: Shared::new(virtual_service),
+            virtual_service: &Shared::new(virtual_service),
             client: client(),
-            destinations: Vec::new(),
+            destinations: Arc::default(),
         };
         let mut diagnostics = Vec::new();
-        let mut routes = RouteList::default();
+        let mut routes = RouteList::new(false);
         add_routes(&mut routes, &inputs, &mut diagnostics);
         assert_eq!(routes.messages().len(), 2);
         let unreachable = diagnostics.iter().filter(|d| d.code == "unreachable-route");

@@ -1,7 +1,5 @@
 //! The conditions of one route.
 
-use std::borrow::Cow;
-
 use navarch_envoy::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use navarch_envoy::envoy::config::route::v3::query_parameter_matcher::QueryParameterMatchSpecifier;
 use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
@@ -11,6 +9,8 @@ use navarch_envoy::envoy::r#type::matcher::v3::metadata_matcher::path_segment::S
 use navarch_envoy::envoy::r#type::matcher::v3::{
     ListMatcher, MetadataMatcher, OrMatcher, ValueMatcher, list_matcher, value_matcher,
 };
+use navarch_envoy::field::envoy::config::route::v3::route_match;
+use navarch_envoy::wire::Writer;
 use navarch_model::{HttpMatchRequest, MatchOrAny, RouteSemantics, StringMatch};
 
 use super::string_match::{build_string_match, regex};
@@ -18,7 +18,7 @@ use super::string_match::{build_string_match, regex};
 /// Headers that begin so route by the claims of a JSON web token.
 const CLAIM_HEADER: &str = "@request.auth.claims";
 
-/// The matcher of everything: prefix `/`.
+/// The matcher of everything as a message: prefix `/`.
 pub(super) fn match_everything() -> RouteMatch {
     RouteMatch {
         path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
@@ -26,92 +26,136 @@ pub(super) fn match_everything() -> RouteMatch {
     }
 }
 
-/// The matcher of one set of conditions (istio route.go `TranslateRouteMatch`).
-pub(super) fn build_match(condition: &HttpMatchRequest, semantics: RouteSemantics) -> RouteMatch {
-    let mut out = match_everything();
-    add_headers(&mut out, condition);
-    if let Some(path) = condition
-        .uri
-        .as_ref()
-        .and_then(|uri| build_path(uri, semantics))
-    {
-        out.path_specifier = Some(path);
-    }
-    out.case_sensitive = Some(!condition.ignore_uri_case);
-    for (name, pseudo) in [
-        (":method", &condition.method),
-        (":authority", &condition.authority),
-        (":scheme", &condition.scheme),
-    ] {
-        out.headers
-            .extend(pseudo.as_ref().map(|value| build_header(name, value)));
-    }
-    out.query_parameters = condition
-        .query_params
-        .iter()
-        .map(|(name, value)| build_query_parameter(name, value))
-        .collect();
-    out
+/// The conditions of one route, to be written as a `RouteMatch`.
+#[derive(Debug)]
+pub(super) struct Matcher<'a> {
+    pub(super) path: PathMatch<'a>,
+    is_case_sensitive: Option<bool>,
+    headers: Vec<HeaderMatcher>,
+    query_parameters: Vec<QueryParameterMatcher>,
+    claims: Vec<MetadataMatcher>,
 }
 
-/// Whether nothing can come after a route with this matcher.
-pub(super) fn is_catch_all(matcher: &RouteMatch) -> bool {
-    let is_any_path = match &matcher.path_specifier {
-        Some(PathSpecifier::Prefix(path) | PathSpecifier::PathSeparatedPrefix(path)) => path == "/",
-        Some(PathSpecifier::SafeRegex(pattern)) => pattern.regex == ".*",
-        _ => false,
-    };
-    is_any_path
-        && matcher.headers.is_empty()
-        && matcher.query_parameters.is_empty()
-        && matcher.dynamic_metadata.is_empty()
+/// Which paths are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PathMatch<'a> {
+    Prefix(&'a str),
+    Exact(&'a str),
+    Regex(&'a str),
+    /// A prefix that ends where a part of the path does.
+    SeparatedPrefix(&'a str),
 }
 
-/// The path as traces show it.
-pub(super) fn path_label(matcher: &RouteMatch) -> Cow<'_, str> {
-    match &matcher.path_specifier {
-        Some(PathSpecifier::Prefix(path)) => [path.as_str(), "*"].concat().into(),
-        Some(PathSpecifier::Path(path)) => path.into(),
-        Some(PathSpecifier::SafeRegex(pattern)) => pattern.regex.as_str().into(),
-        _ => "/*".into(),
-    }
-}
-
-fn build_path(uri: &MatchOrAny, semantics: RouteSemantics) -> Option<PathSpecifier> {
-    Some(match &uri.0 {
-        StringMatch::Exact(path) => PathSpecifier::Path(path.clone()),
-        StringMatch::Prefix(path) if semantics.has_path_prefixes() && path != "/" => {
-            let path = path.strip_suffix('/').unwrap_or(path);
-            PathSpecifier::PathSeparatedPrefix(path.to_owned())
+impl<'a> Matcher<'a> {
+    /// Of everything.
+    pub(super) const fn everything() -> Self {
+        Self {
+            path: PathMatch::Prefix("/"),
+            is_case_sensitive: None,
+            headers: Vec::new(),
+            query_parameters: Vec::new(),
+            claims: Vec::new(),
         }
-        StringMatch::Prefix(path) => PathSpecifier::Prefix(path.clone()),
-        StringMatch::Regex(pattern) => PathSpecifier::SafeRegex(regex(pattern)),
+    }
+
+    /// Of one set of conditions (istio route.go `TranslateRouteMatch`).
+    pub(super) fn new(condition: &'a HttpMatchRequest, semantics: RouteSemantics) -> Self {
+        let uri = condition.uri.as_ref();
+        let path = uri.and_then(|uri| path_match(uri, semantics));
+        let mut matcher = Self {
+            path: path.unwrap_or(PathMatch::Prefix("/")),
+            is_case_sensitive: Some(!condition.ignore_uri_case),
+            ..Self::everything()
+        };
+        matcher.add_headers(condition);
+        for (name, pseudo) in [
+            (":method", &condition.method),
+            (":authority", &condition.authority),
+            (":scheme", &condition.scheme),
+        ] {
+            let header = pseudo.as_ref().map(|value| build_header(name, value));
+            matcher.headers.extend(header);
+        }
+        let parameters = condition.query_params.iter();
+        let parameters = parameters.map(|(name, value)| build_query_parameter(name, value));
+        matcher.query_parameters = parameters.collect();
+        matcher
+    }
+
+    /// Whether nothing can come after a route with this matcher.
+    pub(super) fn is_catch_all(&self) -> bool {
+        matches!(
+            self.path,
+            PathMatch::Prefix("/") | PathMatch::SeparatedPrefix("/") | PathMatch::Regex(".*")
+        ) && self.headers.is_empty()
+            && self.query_parameters.is_empty()
+            && self.claims.is_empty()
+    }
+
+    /// The path as traces show it, in two parts.
+    pub(super) const fn path_label(&self) -> [&'a str; 2] {
+        match self.path {
+            PathMatch::Prefix(path) => [path, "*"],
+            PathMatch::Exact(path) => [path, ""],
+            PathMatch::Regex(pattern) => [pattern, ""],
+            PathMatch::SeparatedPrefix(_) => ["/*", ""],
+        }
+    }
+
+    /// Write the fields of the message, in the order of their numbers.
+    pub(super) fn write(&self, out: &mut Writer) {
+        match self.path {
+            PathMatch::Prefix(path) => out.text(route_match::PREFIX, &[path]),
+            PathMatch::Exact(path) => out.text(route_match::PATH, &[path]),
+            PathMatch::Regex(pattern) => out.tree(route_match::SAFE_REGEX, &regex(pattern)),
+            PathMatch::SeparatedPrefix(path) => {
+                out.text(route_match::PATH_SEPARATED_PREFIX, &[path]);
+            }
+        }
+        if let Some(is_case_sensitive) = self.is_case_sensitive {
+            out.tree(route_match::CASE_SENSITIVE, &is_case_sensitive);
+        }
+        out.trees(route_match::HEADERS, &self.headers);
+        out.trees(route_match::QUERY_PARAMETERS, &self.query_parameters);
+        out.trees(route_match::DYNAMIC_METADATA, &self.claims);
+    }
+
+    /// Add headers wanted and unwanted, by name; those that name claims become metadata conditions.
+    fn add_headers(&mut self, condition: &HttpMatchRequest) {
+        for (name, value) in &condition.headers {
+            match claims_of(name) {
+                Some(claims) => self.claims.push(build_claim(&claims, value)),
+                None => self.headers.push(build_header(name, value)),
+            }
+        }
+        for (name, value) in &condition.without_headers {
+            if let Some(claims) = claims_of(name) {
+                let mut matcher = build_claim(&claims, value);
+                matcher.invert = true;
+                self.claims.push(matcher);
+                continue;
+            }
+            let mut matcher = build_header(name, value);
+            matcher.invert_match = true;
+            // Envoy refuses both together: https://github.com/envoyproxy/envoy/pull/22253
+            matcher.treat_missing_header_as_empty = build_string_match(value).is_some();
+            self.headers.push(matcher);
+        }
+        self.headers.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+/// `None` for any path.
+fn path_match(uri: &MatchOrAny, semantics: RouteSemantics) -> Option<PathMatch<'_>> {
+    Some(match &uri.0 {
+        StringMatch::Exact(path) => PathMatch::Exact(path),
+        StringMatch::Prefix(path) if semantics.has_path_prefixes() && path != "/" => {
+            PathMatch::SeparatedPrefix(path.strip_suffix('/').unwrap_or(path))
+        }
+        StringMatch::Prefix(path) => PathMatch::Prefix(path),
+        StringMatch::Regex(pattern) => PathMatch::Regex(pattern),
         StringMatch::Any => return None,
     })
-}
-
-/// Headers wanted and unwanted, by name; those that name claims become metadata conditions.
-fn add_headers(out: &mut RouteMatch, condition: &HttpMatchRequest) {
-    for (name, value) in &condition.headers {
-        match claims_of(name) {
-            Some(claims) => out.dynamic_metadata.push(build_claim(&claims, value)),
-            None => out.headers.push(build_header(name, value)),
-        }
-    }
-    for (name, value) in &condition.without_headers {
-        if let Some(claims) = claims_of(name) {
-            let mut matcher = build_claim(&claims, value);
-            matcher.invert = true;
-            out.dynamic_metadata.push(matcher);
-            continue;
-        }
-        let mut matcher = build_header(name, value);
-        matcher.invert_match = true;
-        // Envoy refuses both together: https://github.com/envoyproxy/envoy/pull/22253
-        matcher.treat_missing_header_as_empty = build_string_match(value).is_some();
-        out.headers.push(matcher);
-    }
-    out.headers.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 fn build_header(name: &str, value: &MatchOrAny) -> HeaderMatcher {
@@ -186,13 +230,21 @@ fn build_claim(claims: &[&str], value: &MatchOrAny) -> MetadataMatcher {
 #[cfg(test)]
 mod tests {
     use navarch_envoy::envoy::config::route::v3::RouteMatch;
-    use navarch_envoy::envoy::config::route::v3::route_match::PathSpecifier;
+    use navarch_envoy::wire::Writer;
     use navarch_model::{HttpMatchRequest, MatchOrAny, RouteSemantics, StringMatch};
 
-    use super::{claims_of, is_catch_all, match_everything, path_label};
+    use prost::Message;
 
-    fn build_match(condition: &HttpMatchRequest) -> RouteMatch {
-        super::build_match(condition, RouteSemantics::Istio)
+    use super::{Matcher, PathMatch, claims_of, match_everything};
+
+    fn matcher(condition: &HttpMatchRequest) -> Matcher<'_> {
+        Matcher::new(condition, RouteSemantics::Istio)
+    }
+
+    fn message(matcher: &Matcher<'_>) -> RouteMatch {
+        let mut out = Writer::default();
+        matcher.write(&mut out);
+        RouteMatch::decode(out.as_slice()).unwrap()
     }
 
     fn prefix(path: &str) -> HttpMatchRequest {
@@ -221,12 +273,13 @@ mod tests {
 
     #[test]
     fn only_a_condition_without_limits_catches_all() {
-        assert!(is_catch_all(&match_everything()));
-        assert!(is_catch_all(&build_match(&prefix("/"))));
-        assert!(!is_catch_all(&build_match(&prefix("/a"))));
+        assert!(Matcher::everything().is_catch_all());
+        assert_eq!(message(&Matcher::everything()), match_everything());
+        assert!(matcher(&prefix("/")).is_catch_all());
+        assert!(!matcher(&prefix("/a")).is_catch_all());
         let mut method = prefix("/");
         method.method = Some(MatchOrAny(StringMatch::Exact("GET".to_owned())));
-        assert!(!is_catch_all(&build_match(&method)));
+        assert!(!matcher(&method).is_catch_all());
     }
 
     #[test]
@@ -237,7 +290,7 @@ mod tests {
         condition
             .without_headers
             .insert("x-a".to_owned(), MatchOrAny(StringMatch::Any));
-        let headers = build_match(&condition).headers;
+        let headers = message(&matcher(&condition)).headers;
         let seen: Vec<_> = headers
             .iter()
             .map(|h| {
@@ -253,36 +306,27 @@ mod tests {
 
     #[test]
     fn traces_show_the_path_of_the_condition() {
-        assert_eq!(path_label(&build_match(&prefix("/a"))), "/a*");
-        assert_eq!(path_label(&match_everything()), "/*");
+        assert_eq!(matcher(&prefix("/a")).path_label().concat(), "/a*");
+        assert_eq!(Matcher::everything().path_label().concat(), "/*");
     }
 
     #[test]
     fn prefixes_of_other_apis_end_at_a_slash() {
         for (path, semantics, want) in [
-            (
-                "/a",
-                RouteSemantics::Istio,
-                PathSpecifier::Prefix("/a".into()),
-            ),
+            ("/a", RouteSemantics::Istio, PathMatch::Prefix("/a")),
             (
                 "/a/",
                 RouteSemantics::Ingress,
-                PathSpecifier::PathSeparatedPrefix("/a".into()),
+                PathMatch::SeparatedPrefix("/a"),
             ),
             (
                 "/a",
                 RouteSemantics::GatewayApi,
-                PathSpecifier::PathSeparatedPrefix("/a".into()),
+                PathMatch::SeparatedPrefix("/a"),
             ),
-            (
-                "/",
-                RouteSemantics::GatewayApi,
-                PathSpecifier::Prefix("/".into()),
-            ),
+            ("/", RouteSemantics::GatewayApi, PathMatch::Prefix("/")),
         ] {
-            let matcher = super::build_match(&prefix(path), semantics);
-            assert_eq!(matcher.path_specifier, Some(want));
+            assert_eq!(Matcher::new(&prefix(path), semantics).path, want);
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Source: istio pilot/pkg/model/sidecar.go `computeWildcardHostVirtualServiceIndex`, httproute.go `selectVirtualServices`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use navarch_model::{Hostname, RouteSemantics, Service, Shared, VirtualService};
+use navarch_model::{Hostname, RouteSemantics, Service, Shared, VirtualService, hash_text};
 use navarch_snapshot::ProxyScope;
+
+use super::by_hash::ByHash;
+use super::indexes::Indexes;
 
 /// Which of several VirtualServices comes first, before age decides (istio `push_context.go`, `VirtualServicesForGateway`).
 #[derive(Debug, Clone, Copy)]
@@ -50,13 +51,27 @@ impl<'a> Precedence<'a> {
 /// The VirtualServices of an egress listener, by host.
 #[derive(Debug)]
 pub(super) struct HostIndex<'a> {
-    /// Those of the mesh, by age.
+    /// Those of the mesh, in order of precedence.
     pub(super) virtual_services: Vec<&'a Shared<VirtualService>>,
-    /// Their hosts, in their order.
-    hosts: Vec<Vec<Hostname>>,
-    exact: BTreeMap<Hostname, Vec<usize>>,
-    /// Longest first, so that the first that matches is the most specific.
-    wildcards: Vec<(Hostname, Vec<usize>)>,
+    /// Each host once.
+    hosts: Vec<Speakers<'a>>,
+    /// Where in `hosts` one is.
+    by_host: ByHash<usize>,
+    /// Where the wildcards are, longest first, so that the first that matches is the most specific.
+    wildcards: Vec<usize>,
+}
+
+/// Who speaks for a host.
+#[derive(Debug)]
+struct Speakers<'a> {
+    host: &'a str,
+    virtual_services: Indexes,
+}
+
+impl Speakers<'_> {
+    fn all(&self) -> impl Iterator<Item = usize> {
+        self.virtual_services.iter()
+    }
 }
 
 impl<'a> HostIndex<'a> {
@@ -67,70 +82,69 @@ impl<'a> HostIndex<'a> {
     ) -> Self {
         let of_mesh = |vs: &&Shared<VirtualService>| vs.spec.gateways.iter().any(|g| g == "mesh");
         let mut virtual_services: Vec<_> = virtual_services.iter().filter(of_mesh).collect();
-        virtual_services.sort_by_key(|vs| precedence.mesh_rank(vs));
-        let hosts: Vec<Vec<Hostname>> = virtual_services
-            .iter()
-            .map(|vs| vs.spec.hosts.iter().map(|h| h.as_str().into()).collect())
-            .collect();
-        let mut exact: BTreeMap<Hostname, Vec<usize>> = BTreeMap::new();
-        for (i, hosts) in hosts.iter().enumerate() {
-            for host in hosts {
-                exact.entry(host.clone()).or_default().push(i);
+        virtual_services.sort_by_cached_key(|vs| precedence.mesh_rank(vs));
+        let n_hosts = virtual_services.iter().map(|vs| vs.spec.hosts.len()).sum();
+        let mut hosts: Vec<Speakers<'a>> = Vec::with_capacity(n_hosts);
+        let mut by_host = ByHash::with_capacity(n_hosts);
+        for (i, virtual_service) in virtual_services.iter().enumerate() {
+            for host in &virtual_service.spec.hosts {
+                let at = *by_host.of(hash_text(host), hosts.len());
+                match hosts.get_mut(at) {
+                    Some(known) => known.virtual_services.push(i),
+                    None => hosts.push(Speakers {
+                        host,
+                        virtual_services: Indexes::new(i),
+                    }),
+                }
             }
         }
-        let mut wildcards: Vec<(Hostname, Vec<usize>)> = exact
-            .iter()
-            .filter(|(host, _)| host.is_wildcard())
-            .map(|(host, indexes)| (host.clone(), indexes.clone()))
+        let mut wildcards: Vec<usize> = (0..hosts.len())
+            .filter(|at| hosts[*at].host.starts_with('*'))
             .collect();
-        exact.retain(|host, _| !host.is_wildcard());
-        wildcards.sort_by(|(a, _), (b, _)| {
-            let length = |host: &Hostname| host.as_str().len();
-            length(b).cmp(&length(a)).then_with(|| a.cmp(b))
-        });
+        wildcards.sort_by_key(|at| (std::cmp::Reverse(hosts[*at].host.len()), hosts[*at].host));
         Self {
             virtual_services,
             hosts,
-            exact,
+            by_host,
             wildcards,
         }
     }
 
-    /// The hosts of the `i`-th.
-    pub(super) fn hosts_of(&self, i: usize) -> &[Hostname] {
-        &self.hosts[i]
+    fn wildcards(&self) -> impl Iterator<Item = &Speakers<'a>> {
+        self.wildcards.iter().map(|at| &self.hosts[*at])
+    }
+
+    fn find(&self, host: &str) -> Option<&Speakers<'a>> {
+        let at = self.by_host.find(hash_text(host))?;
+        Some(&self.hosts[at])
     }
 
     /// Indexes of all that have a host in common with the services, in order.
-    pub(super) fn matching(&self, services: &BTreeMap<&Hostname, &Shared<Service>>) -> Vec<usize> {
-        let mut found = BTreeSet::new();
-        for host in services.keys() {
-            if let Some(indexes) = self.exact.get(*host) {
-                found.extend(indexes);
-            }
-            for (wildcard, indexes) in &self.wildcards {
-                if wildcard.is_matching(host) {
-                    found.extend(indexes);
-                }
-            }
-            if host.is_wildcard() {
-                let inside = self.exact.iter().filter(|(h, _)| h.is_matching(host));
-                found.extend(inside.flat_map(|(_, indexes)| indexes));
+    pub(super) fn matching(&self, services: &[&Shared<Service>]) -> Vec<usize> {
+        let mut found = Vec::with_capacity(services.len());
+        for service in services {
+            let host = service.hostname.as_str();
+            found.extend(self.find(host).into_iter().flat_map(Speakers::all));
+            let wildcards = self.wildcards();
+            let around = wildcards.filter(|speakers| Hostname::is_meeting(speakers.host, host));
+            found.extend(around.flat_map(Speakers::all));
+            if service.hostname.is_wildcard() {
+                let inside = self.hosts.iter();
+                let inside = inside.filter(|speakers| Hostname::is_meeting(speakers.host, host));
+                found.extend(inside.flat_map(Speakers::all));
             }
         }
-        found.into_iter().collect()
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// The one that speaks for a service: of its very host, else of the longest wildcard; the oldest of several.
-    pub(super) fn most_specific(&self, host: &Hostname) -> Option<usize> {
-        let oldest = |indexes: &Vec<usize>| indexes.first().copied();
-        if let Some(found) = self.exact.get(host).and_then(oldest) {
-            return Some(found);
-        }
-        let wildcards = self.wildcards.iter();
-        wildcards
-            .filter(|(wildcard, _)| host.is_subset_of(wildcard))
-            .find_map(|(_, indexes)| oldest(indexes))
+    pub(super) fn most_specific(&self, host: &str) -> Option<usize> {
+        let mut around = self.wildcards();
+        let found = self.find(host);
+        let found = found.or_else(|| around.find(|s| Hostname::is_subset(host, s.host)));
+        found.map(|speakers| speakers.virtual_services.first())
     }
 }
 
@@ -167,7 +181,7 @@ mod tests {
             ("*.a.b.com", Some(1)),
             ("b.com", None),
         ] {
-            assert_eq!(index.most_specific(&host.into()), want, "{host}");
+            assert_eq!(index.most_specific(host), want, "{host}");
         }
     }
 
@@ -218,6 +232,6 @@ mod tests {
         let first = index.virtual_services[0];
         assert_eq!(first.semantics, RouteSemantics::GatewayApi);
         assert_eq!(first.metadata.namespace, "shop");
-        assert_eq!(index.most_specific(&"a.com".into()), Some(0));
+        assert_eq!(index.most_specific("a.com"), Some(0));
     }
 }

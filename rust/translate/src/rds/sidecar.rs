@@ -8,21 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use navarch_model::{
-    Hostname, OutboundTrafficPolicyMode, Protocol, Resolution, Service, ServicePort, Shared,
-    VirtualService,
+    DestinationRule, Hostname, OutboundTrafficPolicyMode, Protocol, Resolution, Service,
+    ServicePort, Shared, VirtualService, hash_text,
 };
 use navarch_snapshot::{EgressScope, ProxyScope};
 
-use super::domain::{DomainRegistry, TextSet, Viewer, host_and_port};
+use super::by_hash::ByHash;
+use super::domain::{DomainRegistry, Viewer};
 use super::hash_policy::{has_hash, hash_of_port};
+use super::host_names::HostNames;
 use super::inputs::{
-    DestinationFacts, RouteClient, RouteConfigurationInputs, RouteSource, RouteViewer,
-    ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
+    DestinationFacts, Destinations, PortNumbers, RouteClient, RouteConfigurationInputs,
+    RouteSource, RouteViewer, ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
 use super::name::{RouteName, find_egress};
 use super::route::has_routes;
 use super::selection::{HostIndex, Precedence};
-use super::text_list::TextList;
 use super::virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
 use crate::name::{ALLOW_ANY_DYNAMIC_DNS_CLUSTER, PASSTHROUGH_CLUSTER, outbound_cluster};
 
@@ -32,9 +33,7 @@ pub(super) struct SidecarRoutes<'a> {
     viewer: Viewer,
     has_attempt_count: bool,
     client: Shared<RouteViewer>,
-    /// The name of the mesh itself where rules name gateways.
-    mesh: Arc<str>,
-    unknown_hosts: Arc<VirtualHostInputs>,
+    unknown_hosts: Arc<VirtualHostInputs<'a>>,
 }
 
 /// An egress listener, indexed once for all its ports.
@@ -44,19 +43,19 @@ struct EgressIndex<'a> {
 }
 
 /// All virtual hosts of a port.
-struct PortHosts {
-    all: Vec<Arc<VirtualHostInputs>>,
+struct PortHosts<'a> {
+    all: Vec<Arc<VirtualHostInputs<'a>>>,
     /// Made when the first sniffed port asks.
-    by_domain: OnceCell<BTreeMap<String, usize>>,
+    by_domain: OnceCell<ByHash<usize>>,
 }
 
 /// One group of virtual hosts with the same routes: those of a VirtualService on one port.
 struct Entry<'a> {
     port: u32,
     /// Hosts that are no services.
-    hosts: Vec<Hostname>,
+    hosts: Vec<&'a str>,
     services: Vec<&'a Shared<Service>>,
-    routes: Arc<VirtualServiceRoutes>,
+    routes: Arc<VirtualServiceRoutes<'a>>,
 }
 
 /// The services that one listener port can reach.
@@ -64,55 +63,54 @@ struct PortView<'a> {
     /// 0 where requests for all ports come together.
     port: u32,
     by_age: Vec<&'a Shared<Service>>,
-    /// Made when the first VirtualService asks.
-    services: OnceCell<BTreeMap<&'a Hostname, &'a Shared<Service>>>,
+    /// Where in `by_age` a host is; made when the first VirtualService asks.
+    by_host: OnceCell<ByHash<usize>>,
 }
 
 impl<'a> PortView<'a> {
-    fn services(&self) -> &BTreeMap<&'a Hostname, &'a Shared<Service>> {
-        let all = || self.by_age.iter().map(|s| (&s.hostname, *s)).collect();
-        self.services.get_or_init(all)
+    /// The service of a host; the youngest of several.
+    fn find(&self, host: &str) -> Option<&'a Shared<Service>> {
+        let by_host = self.by_host.get_or_init(|| {
+            let mut by_host = ByHash::with_capacity(self.by_age.len());
+            for (i, service) in self.by_age.iter().enumerate() {
+                *by_host.of(hash_text(service.hostname.as_str()), i) = i;
+            }
+            by_host
+        });
+        by_host.find(hash_text(host)).map(|i| self.by_age[i])
     }
 }
 
 /// Virtual hosts on their way into a route configuration.
-struct HostCollector<'a> {
-    routes: &'a SidecarRoutes<'a>,
-    /// 0 where requests for all ports come together.
-    view_port: u32,
+struct HostCollector<'r, 'a> {
+    routes: &'r SidecarRoutes<'a>,
     registry: DomainRegistry,
-    names: TextSet,
-    all: Vec<Arc<VirtualHostInputs>>,
+    all: Vec<Arc<VirtualHostInputs<'a>>>,
 }
 
-impl HostCollector<'_> {
-    /// Add a virtual host, unless there is one of that name or no domain is left for it.
-    fn add(
+impl<'a> HostCollector<'_, 'a> {
+    /// Add a virtual host of a service, unless no domain is left for it.
+    fn add_service(
         &mut self,
-        (host, service): (&Hostname, Option<&Service>),
+        service: &Service,
         port: u32,
-        routes: impl FnOnce() -> RouteSource,
+        routes: impl FnOnce() -> RouteSource<'a>,
     ) {
-        let name = host_and_port(host.as_str(), port);
-        if !self.names.insert(&name) {
-            return;
-        }
-        let mut domains = match service {
-            None => self.registry.take_host(host.as_str()),
-            Some(service) => {
-                let port = (self.view_port == 0).then_some(port);
-                let viewer = &self.routes.viewer;
-                self.registry.take_service(service, port, viewer)
-            }
-        };
-        if self.view_port == 0 && port != 80 {
-            // Without a port a request means port 80.
-            domains = domains.filtered(|domain| domain.contains(':'));
-        }
-        if !domains.is_empty() {
+        let viewer = &self.routes.viewer;
+        let names = self.registry.take_service(service, port, viewer);
+        self.add(names, routes);
+    }
+
+    /// Add a virtual host of a host that is no service, unless its domain is taken.
+    fn add_host(&mut self, host: &str, port: u32, routes: impl FnOnce() -> RouteSource<'a>) {
+        let names = self.registry.take_host(host, port);
+        self.add(names, routes);
+    }
+
+    fn add(&mut self, names: Option<HostNames>, routes: impl FnOnce() -> RouteSource<'a>) {
+        if let Some(names) = names {
             self.all.push(Arc::new(VirtualHostInputs {
-                name: name.into(),
-                domains,
+                names,
                 routes: routes(),
                 has_attempt_count: self.routes.has_attempt_count,
                 is_https_only: false,
@@ -130,15 +128,14 @@ impl<'a> SidecarRoutes<'a> {
             viewer: Viewer::new(&scope.group),
             has_attempt_count,
             client: Shared::new(RouteViewer::new(scope)),
-            mesh: "mesh".into(),
             unknown_hosts: unknown_hosts(scope),
         }
     }
 
     /// Inputs of all these names.
-    pub(super) fn all(&self, names: &BTreeSet<String>) -> Vec<RouteConfigurationInputs> {
+    pub(super) fn all(&self, names: &BTreeSet<String>) -> Vec<RouteConfigurationInputs<'a>> {
         let mut indexes: BTreeMap<usize, EgressIndex<'a>> = BTreeMap::new();
-        let mut ports: BTreeMap<(usize, u32), PortHosts> = BTreeMap::new();
+        let mut ports: BTreeMap<(usize, u32), PortHosts<'a>> = BTreeMap::new();
         let mut out = Vec::with_capacity(names.len());
         for name in names {
             let Some((i, egress, port)) = self.locate(name) else {
@@ -165,7 +162,7 @@ impl<'a> SidecarRoutes<'a> {
         Some((i, egress, if is_proxy { 0 } else { port }))
     }
 
-    fn finish(&self, name: &str, hosts: &PortHosts) -> RouteConfigurationInputs {
+    fn finish(&self, name: &str, hosts: &PortHosts<'a>) -> RouteConfigurationInputs<'a> {
         let virtual_hosts = if let Some(RouteName::Sniffed { host, .. }) = RouteName::parse(name) {
             hosts.of_sniffed_port(name, host)
         } else {
@@ -185,48 +182,45 @@ impl<'a> SidecarRoutes<'a> {
         egress: &'a EgressScope,
         index: &EgressIndex<'a>,
         port: u32,
-    ) -> Vec<Arc<VirtualHostInputs>> {
+    ) -> Vec<Arc<VirtualHostInputs<'a>>> {
         let view = view(egress, index, port);
         let entries = self.entries(index, &view);
         let silent = silent_services(&entries, &view);
-        let mut registry = DomainRegistry::default();
+        let n_hosts = entries.len() + silent.len();
+        let mut registry = DomainRegistry::new(n_hosts, view.port == 0);
         let of_entries = entries
             .iter()
             .flat_map(|entry| entry.services.iter().map(|service| (*service, entry.port)));
         for (service, port) in of_entries.chain(silent.iter().copied()) {
-            let port = (view.port == 0).then_some(port);
             registry.add_known(service.hostname.as_str(), port);
         }
         let mut hosts = HostCollector {
             routes: self,
-            view_port: view.port,
             registry,
-            names: TextSet::default(),
-            all: Vec::with_capacity(silent.len() + entries.len() + 1),
+            all: Vec::with_capacity(n_hosts + 1),
         };
         for entry in &entries {
             let routes = || RouteSource::VirtualServices(vec![entry.routes.clone()]);
             for host in &entry.hosts {
-                hosts.add((host, None), entry.port, routes);
+                hosts.add_host(host, entry.port, routes);
             }
             for service in &entry.services {
-                hosts.add((&service.hostname, Some(service)), entry.port, routes);
+                hosts.add_service(service, entry.port, routes);
             }
         }
         for (service, port) in silent {
-            let host = (&service.hostname, Some(&**service));
-            hosts.add(host, port, || self.service_route(service, port));
+            hosts.add_service(service, port, || self.service_route(service, port));
         }
         let mut all = hosts.all;
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_by(|a, b| a.names.name_bytes().cmp(b.names.name_bytes()));
         all
     }
 
     /// The sidecar's side of requests that come to a port.
-    fn client(&self, port: u32) -> RouteClient {
+    fn client(&self, port: u32) -> RouteClient<'a> {
         RouteClient {
             viewer: self.client.clone(),
-            gateway: self.mesh.clone(),
+            gateway: "mesh",
             port,
             is_tls: false,
         }
@@ -241,7 +235,7 @@ impl<'a> SidecarRoutes<'a> {
         } else if view.port == 80 {
             (0..all.virtual_services.len()).collect()
         } else {
-            all.matching(view.services())
+            all.matching(&view.by_age)
         };
         let mut entries = Vec::with_capacity(chosen.len());
         for i in chosen {
@@ -287,40 +281,39 @@ impl<'a> SidecarRoutes<'a> {
 
     fn virtual_service_routes(
         &self,
-        virtual_service: &Shared<VirtualService>,
+        virtual_service: &'a Shared<VirtualService>,
         view: &PortView<'a>,
-    ) -> Arc<VirtualServiceRoutes> {
-        let facts = |host: &Hostname| self.destination_facts(host, view);
+    ) -> Arc<VirtualServiceRoutes<'a>> {
+        let facts = |host: &str| self.destination_facts(host, view);
         Arc::new(VirtualServiceRoutes {
-            destinations: VirtualServiceRoutes::facts_of(virtual_service, facts),
-            virtual_service: virtual_service.clone(),
+            virtual_service,
+            destinations: Arc::new(Destinations::of(virtual_service, facts)),
             client: self.client(view.port),
         })
     }
 
     /// What a listener port sees of a host: the service only if it has that very port.
-    fn destination_facts(&self, host: &Hostname, view: &PortView<'a>) -> DestinationFacts {
-        let seen = view.services().get(host);
-        let known = self.scope.find_service(host.as_str());
+    fn destination_facts(&self, host: &str, view: &PortView<'a>) -> DestinationFacts<'a> {
+        let seen = view.find(host);
+        let known = self.scope.find_service(host);
         DestinationFacts {
-            alias_of: seen.and_then(|service| service.external_name.clone()),
+            alias_of: seen.and_then(|service| service.external_name.as_ref()),
             default_port: match view.port {
                 0 => seen.and_then(|service| only_port(service)),
                 port => Some(port),
             },
-            ports: known.map(|service| port_numbers(service)),
+            ports: known.map(|service| PortNumbers(&service.ports)),
             rule: relevant_rule(self.scope, host),
         }
     }
 
-    fn service_route(&self, service: &Service, port: u32) -> RouteSource {
-        let rule = self.scope.destination_rule(&service.hostname);
-        let hash = rule.and_then(|rule| hash_of_port(rule, port));
+    fn service_route(&self, service: &'a Service, port: u32) -> RouteSource<'a> {
+        let rule = self.scope.destination_rule(service.hostname.as_str());
         RouteSource::Service(ServiceRoute {
-            hostname: service.hostname.clone(),
+            hostname: &service.hostname,
             port,
-            consistent_hash: hash.cloned().map(Box::new),
-            default_retry: self.client.default_retry.clone(),
+            consistent_hash: rule.and_then(|rule| hash_of_port(rule, port)),
+            default_retry: self.scope.mesh_config.default_http_retry_policy.as_ref(),
         })
     }
 }
@@ -335,7 +328,7 @@ fn view<'a>(egress: &'a EgressScope, index: &EgressIndex<'a>, port: u32) -> Port
     PortView {
         port,
         by_age,
-        services: OnceCell::new(),
+        by_host: OnceCell::new(),
     }
 }
 
@@ -344,15 +337,19 @@ fn silent_services<'a>(
     entries: &[Entry<'a>],
     view: &PortView<'a>,
 ) -> Vec<(&'a Shared<Service>, u32)> {
-    let spoken_for: BTreeSet<&Hostname> = entries
+    let spoken_for = entries.iter().flat_map(|entry| &entry.services);
+    let mut has_virtual_service = ByHash::with_capacity(entries.len());
+    for service in spoken_for {
+        has_virtual_service.of(hash_text(service.hostname.as_str()), ());
+    }
+    let is_silent = |service: &Service| {
+        let host = service.hostname.as_str();
+        entries.is_empty() || has_virtual_service.find(hash_text(host)).is_none()
+    };
+    let services = view
+        .by_age
         .iter()
-        .flat_map(|entry| &entry.services)
-        .map(|service| &service.hostname)
-        .collect();
-    let services = view.by_age.iter().filter(|service| {
-        service.resolution != Resolution::Alias
-            && (spoken_for.is_empty() || !spoken_for.contains(&service.hostname))
-    });
+        .filter(|service| service.resolution != Resolution::Alias && is_silent(service));
     services
         .flat_map(|service| http_ports(service, view.port).map(move |port| (*service, port)))
         .collect()
@@ -381,8 +378,8 @@ fn is_first_of_number(service: &Service, i: usize) -> bool {
     service.ports[..i].iter().all(|port| port.number != number)
 }
 
-impl PortHosts {
-    fn new(all: Vec<Arc<VirtualHostInputs>>) -> Self {
+impl<'a> PortHosts<'a> {
+    fn new(all: Vec<Arc<VirtualHostInputs<'a>>>) -> Self {
         Self {
             all,
             by_domain: OnceCell::new(),
@@ -391,31 +388,33 @@ impl PortHosts {
 
     fn find(&self, domain: &str) -> Option<usize> {
         let by_domain = self.by_domain.get_or_init(|| {
-            let all = self.all.iter().enumerate();
-            let domains = all.flat_map(|(i, inputs)| {
-                let domains = inputs.domains.iter();
-                domains.map(move |domain| (domain.to_owned(), i))
-            });
-            domains.collect()
+            let mut by_domain = ByHash::with_capacity(3 * self.all.len());
+            for (i, inputs) in self.all.iter().enumerate() {
+                for domain in inputs.names.domains() {
+                    *by_domain.of(hash_text(domain), i) = i;
+                }
+            }
+            by_domain
         });
-        by_domain.get(domain).copied()
+        by_domain.find(hash_text(domain))
     }
 
     /// Whether one of them is for every host.
     fn takes_all(&self) -> bool {
-        let mut firsts = self.all.iter().filter_map(|inputs| inputs.domains.first());
-        firsts.any(|domain| domain == "*")
+        let mut firsts = self.all.iter().map(|inputs| inputs.names.domains().next());
+        firsts.any(|domain| domain == Some("*"))
     }
 
     /// A sniffed port's listener is for one service only, whatever requests call it
     /// (istio httproute.go `getVirtualHostsForSniffedServicePort`).
-    fn of_sniffed_port(&self, name: &str, host: &str) -> Vec<Arc<VirtualHostInputs>> {
+    fn of_sniffed_port(&self, name: &str, host: &str) -> Vec<Arc<VirtualHostInputs<'a>>> {
         let found: BTreeSet<usize> = [name, host].iter().filter_map(|d| self.find(d)).collect();
         let mut found = found.into_iter().map(|i| &self.all[i]);
         match (found.next(), found.next()) {
             (Some(only), None) => vec![Arc::new(VirtualHostInputs {
-                domains: TextList::of("*"),
-                ..VirtualHostInputs::clone(only)
+                names: HostNames::of(only.names.name(), "*"),
+                routes: only.routes.clone(),
+                ..**only
             })],
             (first, second) => first.into_iter().chain(second).cloned().collect(),
         }
@@ -430,50 +429,46 @@ pub(super) fn only_port(service: &Service) -> Option<u32> {
     }
 }
 
-pub(super) fn port_numbers(service: &Service) -> Vec<u32> {
-    service.ports.iter().map(|port| port.number).collect()
-}
-
 /// The DestinationRule of a host, if routes depend on it.
-pub(super) fn relevant_rule(
-    scope: &ProxyScope,
-    host: &Hostname,
-) -> Option<Shared<navarch_model::DestinationRule>> {
+pub(super) fn relevant_rule<'a>(
+    scope: &'a ProxyScope,
+    host: &str,
+) -> Option<&'a Shared<DestinationRule>> {
     let rule = scope.destination_rule(host)?;
-    (has_hash(rule) || !rule.spec.subsets.is_empty()).then(|| rule.clone())
+    (has_hash(rule) || !rule.spec.subsets.is_empty()).then_some(rule)
 }
 
 /// The hosts of a VirtualService that are no services, and the services that it speaks for
 /// (istio route.go `separateVSHostsAndServices`).
 fn split_hosts<'a>(
-    index: &HostIndex<'_>,
+    index: &HostIndex<'a>,
     i: usize,
     view: &PortView<'a>,
-) -> (Vec<Hostname>, Vec<&'a Shared<Service>>) {
+) -> (Vec<&'a str>, Vec<&'a Shared<Service>>) {
     let mut hosts = Vec::new();
     let mut services = Vec::new();
-    let (wildcards, exact): (Vec<_>, Vec<_>) = index
-        .hosts_of(i)
-        .iter()
-        .partition(|host| host.is_wildcard());
+    let all = index.virtual_services[i].spec.hosts.iter();
+    let (wildcards, exact): (Vec<&str>, Vec<&str>) = all
+        .map(String::as_str)
+        .partition(|host| host.starts_with('*'));
     for host in exact {
-        match view.services().get(host) {
-            Some(service) => services.push(*service),
-            None => hosts.push(host.clone()),
+        match view.find(host) {
+            Some(service) => services.push(service),
+            None => hosts.push(host),
         }
     }
     for host in wildcards {
         let mut is_found = false;
         for service in view.by_age.iter().copied() {
-            if service.hostname.is_matching(host) {
+            if Hostname::is_meeting(service.hostname.as_str(), host) {
                 is_found = true;
-                if index.most_specific(&service.hostname) == Some(i) {
+                if index.most_specific(service.hostname.as_str()) == Some(i) {
                     services.push(service);
                 }
             }
         }
         if !is_found {
-            hosts.push(host.clone());
+            hosts.push(host);
         }
     }
     (hosts, services)
@@ -493,7 +488,7 @@ fn http_ports(service: &Service, port: u32) -> impl Iterator<Item = u32> + use<'
 }
 
 /// What happens to requests for hosts that are not known.
-fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs> {
+fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs<'_>> {
     let policy = &scope.outbound_traffic_policy;
     let (name, routes) = match policy.mode {
         OutboundTrafficPolicyMode::RegistryOnly => (BLOCK_ALL, UnknownHosts::Block),
@@ -511,8 +506,7 @@ fn unknown_hosts(scope: &ProxyScope) -> Arc<VirtualHostInputs> {
         }
     };
     Arc::new(VirtualHostInputs {
-        name: name.into(),
-        domains: TextList::of("*"),
+        names: HostNames::of(name, "*"),
         routes: RouteSource::Unknown(routes),
         has_attempt_count: super::has_attempt_count(scope),
         is_https_only: false,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
 use navarch_envoy::envoy::config::route::v3::route::Action;
 use navarch_envoy::envoy::config::route::v3::route_action::ClusterSpecifier;
-use navarch_model::{ConfigKey, Kind, Proxy};
-use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore};
+use navarch_model::{ConfigKey, Diagnostic, Kind, Proxy};
+use navarch_snapshot::{Change, MeshOptions, MeshSnapshot, MeshStore, ProxyScope};
 
 use super::{RouteConfigurationInputs, build_route_configuration, route_inputs};
 
@@ -57,17 +57,28 @@ fn mesh(changes: Vec<Change>) -> Arc<MeshSnapshot> {
     store.snapshot()
 }
 
-fn inputs(mesh: &MeshSnapshot, node: &str, name: &str) -> RouteConfigurationInputs {
+fn scope(mesh: &MeshSnapshot, node: &str) -> ProxyScope {
     let proxy = Proxy::from_node_json(node.as_bytes()).unwrap();
-    let scope = mesh.scope_of(&mesh.group_of(&proxy));
+    mesh.scope_of(&mesh.group_of(&proxy))
+}
+
+fn inputs<'a>(
+    mesh: &'a MeshSnapshot,
+    scope: &'a ProxyScope,
+    name: &str,
+) -> RouteConfigurationInputs<'a> {
     let names = BTreeSet::from([name.to_owned()]);
-    route_inputs(mesh, &scope, &names).remove(0)
+    route_inputs(mesh, scope, &names).remove(0)
+}
+
+fn build_in(mesh: &MeshSnapshot, node: &str, name: &str) -> (RouteConfiguration, Vec<Diagnostic>) {
+    let scope = scope(mesh, node);
+    let (config, diagnostics) = build_route_configuration(&inputs(mesh, &scope, name));
+    (config.message(), diagnostics)
 }
 
 fn build(changes: Vec<Change>, node: &str, name: &str) -> RouteConfiguration {
-    build_route_configuration(&inputs(&mesh(changes), node, name))
-        .0
-        .message()
+    build_in(&mesh(changes), node, name).0
 }
 
 /// Each virtual host's name with its domains.
@@ -197,9 +208,7 @@ fn hosts_that_are_no_services_are_served_on_port_80_only() {
     changes.push(virtual_service("virtual", spec));
     let mesh = mesh(changes);
     let names = |port: &str| {
-        let config = build_route_configuration(&inputs(&mesh, SIDECAR, port))
-            .0
-            .message();
+        let (config, _) = build_in(&mesh, SIDECAR, port);
         let hosts = config.virtual_hosts.into_iter().map(|host| host.name);
         hosts.collect::<Vec<_>>()
     };
@@ -249,14 +258,19 @@ fn a_change_of_one_virtual_service_changes_one_virtual_host() {
             r#"{{"hosts": ["reviews"], "http": [{{"directResponse": {{"status": {status}}}}}]}}"#
         );
         changes.push(virtual_service("reviews", &spec));
-        inputs(&mesh(changes), SIDECAR, "80")
+        let mesh = mesh(changes);
+        let scope = scope(&mesh, SIDECAR);
+        (mesh, scope)
     };
-    let (old, same, new) = (with_status(200), with_status(200), with_status(503));
+    let all = [200, 200, 503].map(with_status);
+    let [old, same, new] = all
+        .each_ref()
+        .map(|(mesh, scope)| inputs(mesh, scope, "80"));
     assert_eq!(old, same);
     let pairs = old.virtual_hosts.iter().zip(&new.virtual_hosts);
     let changed: Vec<_> = pairs
         .filter(|(old, new)| old != new)
-        .map(|(old, _)| &*old.name)
+        .map(|(old, _)| old.names.name())
         .collect();
     assert_eq!(changed, ["reviews.shop.svc.cluster.local:80"]);
 }
@@ -282,9 +296,7 @@ fn a_gateway_joins_virtual_services_and_puts_what_catches_all_last() {
         changes.push(virtual_service(name, &spec));
     }
     let mesh = mesh(changes);
-    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8080"))
-        .0
-        .message();
+    let (config, _) = build_in(&mesh, ROUTER, "http.8080");
     let names = |i: usize| {
         let routes = config.virtual_hosts[i].routes.iter();
         routes.map(|route| &*route.name).collect::<Vec<_>>()
@@ -297,9 +309,7 @@ fn a_gateway_joins_virtual_services_and_puts_what_catches_all_last() {
         ]
     );
     assert_eq!((names(0), names(1)), (vec!["2", "1"], vec!["1"]));
-    let config = build_route_configuration(&inputs(&mesh, ROUTER, "http.8081"))
-        .0
-        .message();
+    let (config, _) = build_in(&mesh, ROUTER, "http.8081");
     assert_eq!(domains(&config), [("blackhole:8081", vec!["*"])]);
 }
 
@@ -357,8 +367,7 @@ fn destinations_that_are_not_there_are_told_and_named_all_the_same() {
             {"match": [{"uri": {"prefix": "/b"}}], "route": [{"destination": {"host": "web", "port": {"number": 7}}}]},
             {"route": [{"destination": {"host": "web", "subset": "v9"}}]}]}"#,
     ));
-    let (config, diagnostics) = build_route_configuration(&inputs(&mesh(changes), SIDECAR, "80"));
-    let config = config.message();
+    let (config, diagnostics) = build_in(&mesh(changes), SIDECAR, "80");
     assert_eq!(
         clusters(&config)[0].1,
         [

@@ -8,9 +8,9 @@ use navarch_envoy::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use navarch_envoy::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, VirtualHost,
 };
-use navarch_envoy::field::envoy::config::route::v3::virtual_host;
-use navarch_envoy::wire::{Template, Writer};
+use navarch_envoy::wire::Writer;
 use navarch_model::Diagnostic;
+use prost::Message;
 
 use super::inputs::{RouteSource, UnknownHosts, VirtualHostInputs};
 use super::route::{add_routes, add_service_route};
@@ -27,11 +27,12 @@ pub const ALLOW_ANY_DYNAMIC_DNS: &str = "allow_any_dynamic_dns";
 
 /// Write one virtual host, and tell what is wrong with the VirtualServices behind it; `routes` is scratch space.
 pub(super) fn write_virtual_host(
-    inputs: &VirtualHostInputs,
+    inputs: &VirtualHostInputs<'_>,
     routes: &mut RouteList,
     out: &mut Writer,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
+    routes.clear(inputs.is_sorted);
     match &inputs.routes {
         RouteSource::Service(service) => add_service_route(routes, service),
         RouteSource::VirtualServices(all) => {
@@ -39,17 +40,17 @@ pub(super) fn write_virtual_host(
                 add_routes(routes, of, diagnostics);
             }
         }
-        RouteSource::Unknown(unknown) => routes.push(&build_unknown_route(unknown), true),
-    }
-    if inputs.is_sorted {
-        routes.sort();
+        RouteSource::Unknown(unknown) => {
+            let route = build_unknown_route(unknown);
+            routes.push(true, |out| out.append_message(&route));
+        }
     }
     let rest = &REST[usize::from(inputs.has_attempt_count)][usize::from(inputs.is_https_only)];
-    routes.write_virtual_host((&inputs.name, &inputs.domains), rest, out);
+    routes.write_virtual_host(&inputs.names, rest, out);
 }
 
-/// What a virtual host has besides name, domains and routes, by whether attempts are counted and only HTTPS is served.
-static REST: LazyLock<[[Template; 2]; 2]> = LazyLock::new(|| {
+/// What a virtual host has behind its routes, encoded, by whether attempts are counted and only HTTPS is served.
+static REST: LazyLock<[[Vec<u8>; 2]; 2]> = LazyLock::new(|| {
     [false, true].map(|include_request_attempt_count| {
         [TlsRequirementType::None, TlsRequirementType::All].map(|tls| {
             let rest = VirtualHost {
@@ -57,7 +58,7 @@ static REST: LazyLock<[[Template; 2]; 2]> = LazyLock::new(|| {
                 require_tls: tls.into(),
                 ..VirtualHost::default()
             };
-            Template::of(&rest, virtual_host::ONEOFS)
+            rest.encode_to_vec()
         })
     })
 });
