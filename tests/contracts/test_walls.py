@@ -6,6 +6,7 @@ import functools
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ FENCES = {
     },
 }
 DEV_ONLY = {"testkit", "adsc", "bench-push", "bench-translate"}
+# Their values become resources: the order of a map that hashes would leak into bytes.
+ORDERED = ("model", "snapshot", "translate", "encode")
 
 
 @functools.cache
@@ -145,3 +148,12 @@ def test_every_crate_keeps_the_workspace_lints() -> None:
     for package in crates().values():
         manifest = Path(package["manifest_path"]).read_text()
         assert re.search(r"^\[lints\]\nworkspace = true", manifest, re.MULTILINE), package["name"]
+
+
+@pytest.mark.parametrize("crate", ORDERED)
+def test_rooms_whose_values_become_resources_refuse_maps_without_order(crate: str) -> None:
+    own = tomllib.loads((ROOT / "rust" / crate / "clippy.toml").read_text())
+    refused = {each["path"] for each in own.pop("disallowed-types")}
+    assert {"std::collections::HashMap", "std::collections::HashSet"} <= refused
+    # A nearer clippy.toml replaces the root one.
+    assert own == tomllib.loads((ROOT / "clippy.toml").read_text())
