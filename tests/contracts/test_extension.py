@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from navarch import _core
+from tests import desk
 
 
 @pytest.mark.extension
 def test_it_shows_its_door_alone_and_replaces_nobodys_allocator() -> None:
-    nm = shutil.which("nm")
-    if nm is None:
-        assert not os.environ.get("CI"), "nm of binutils is missing"
-        pytest.skip("nm of binutils is missing")
+    nm = desk.find_program("nm", "install binutils")
     command = [nm, "--dynamic", "--defined-only", "--format=just-symbols", _core.__file__]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["PyInit__core"]

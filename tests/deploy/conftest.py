@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from deploy import render
+from tests import desk
 from tests.kubernetes.servers import build
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ class Render(Protocol):
 @pytest.fixture(scope="session")
 def helm() -> Path:
     program = build.find_servers().helm
-    if not program.is_file():
-        message = "helm is not built: run `make servers` (needs Go)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    desk.require(program.is_file(), "helm is not built: run `make servers` (needs Go)")
     return program
 
 

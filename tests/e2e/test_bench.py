@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 import yaml
 
 from benches import injection, places, run, suites, world
+from tests import desk
 
 MESH = world.World(n_services=20, n_namespaces=10, n_rules=5)
 N_SIDECARS = 12
@@ -76,11 +75,7 @@ def test_addresses_of_changes_are_no_part_of_each_other() -> None:
 
 
 def _tools() -> run.Tools:
-    if shutil.which("cargo") is None:
-        message = "cargo is missing: the load client is Rust"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    desk.find_program("cargo", "the load client is Rust")
     return run.Tools([sys.executable, "-m", "navarch", "serve"], run.build_client("dev"))
 
 

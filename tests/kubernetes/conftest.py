@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import desk
 from tests.kubernetes import cluster as clusters
 from tests.kubernetes.servers import build
 
@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
 
 def _require_servers() -> None:
-    if build.find_servers().are_built:
-        return
-    message = "kube-apiserver and etcd are not built: run `make servers` (needs Go)"
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+    are_built = build.find_servers().are_built
+    desk.require(are_built, "kube-apiserver and etcd are not built: run `make servers` (needs Go)")
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benches import places, processes, run, suites, world
+from tests import desk
 from tests.kubernetes import cluster as clusters
 from tests.kubernetes import mesh as meshes
 
@@ -27,11 +26,7 @@ N_SIDECARS = 6
 def test_every_scenario_ends_on_an_api_server(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
-    if shutil.which("cargo") is None:
-        message = "cargo is missing: the load client is Rust"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    desk.find_program("cargo", "the load client is Rust")
     own = own_cluster()
     own.grant(clusters.NAVARCH, meshes.RIGHTS)
     api = own.api()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.extension, pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
 OUTAGE_SECONDS: Final = 18.0
-"""Longer than the Lease and the first eight tries of a reader; `make soak` takes a minute."""
+"""Longer than the Lease and the first eight tries of a reader; `make soak-kubernetes` takes a minute."""
 
 
 def test_what_is_served_after_churn_and_restarts_is_what_a_fresh_start_serves(

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
-
+from tests import desk
 from tests.lab import client, meshes, network
 from tests.lab.planned import Plan, PlannedStage
 
@@ -35,11 +34,7 @@ def find_agent() -> Path:
     """Return the agent's binary: `NAVARCH_AGENT`, or that of this environment."""
     told = os.environ.get("NAVARCH_AGENT")
     found = Path(told) if told else Path(sysconfig.get_path("scripts")) / "navarch-agent"
-    if not found.is_file():
-        message = f"there is no {found}: run `make build`, or set NAVARCH_AGENT"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    desk.require(found.is_file(), f"there is no {found}: run `make build`, or set NAVARCH_AGENT")
     return found
 
 

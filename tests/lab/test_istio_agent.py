@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import desk
 from tests.kubernetes.servers import build
 from tests.lab import agents, meshes, network
 from tests.lab.planned import Plan
@@ -101,11 +102,8 @@ class IstioStage(agents.AgentStage):
 def stage() -> Iterator[IstioStage]:
     """Start the mesh, once."""
     network.require()
-    if not build.find_servers().are_built:
-        message = "Istio's agent is not built: run `make servers`"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    are_built = build.find_servers().are_built
+    desk.require(are_built, "Istio's agent is not built: run `make servers`")
     with IstioStage() as made:
         made.wait_for("server")
         made.wait_for("other")

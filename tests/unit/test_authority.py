@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -10,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from navarch import core, errors
+from tests import desk
 
 pytestmark = pytest.mark.extension
 
 
 def openssl(*arguments: str, told: str = "") -> str:
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("openssl is not installed")
+    program = desk.find_program("openssl")
     done = subprocess.run(
         [program, *arguments], input=told, capture_output=True, text=True, check=True, timeout=30
     )

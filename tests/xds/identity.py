@@ -6,7 +6,6 @@ import base64
 import contextlib
 import dataclasses
 import json
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from navarch import core, errors
 from navarch.identity import reviews
+from tests import desk
 from tests.xds import mesh as mesh_module
 from tests.xds import stream as stream_module
 
@@ -51,9 +51,7 @@ CertificateRequest, _CertificateResponse = _messages()
 
 def openssl(*arguments: str, told: str | bytes = "") -> bytes:
     """Run openssl on a text."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("openssl is not installed")
+    program = desk.find_program("openssl")
     told = told.encode() if isinstance(told, str) else told
     done = subprocess.run(
         [program, *arguments], input=told, capture_output=True, check=False, timeout=30

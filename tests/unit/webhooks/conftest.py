@@ -15,6 +15,7 @@ import pytest
 
 from navarch import settings
 from navarch.webhooks import certificates, injector, server, settings_file
+from tests import desk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 
 def make_certificate(folder: Path, name: str = "webhooks") -> None:
     """Write `tls.crt`, `tls.key` and `ca.crt` as cert-manager would."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("openssl is not installed")
+    program = desk.find_program("openssl")
     folder.mkdir(parents=True, exist_ok=True)
     kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     names = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
