@@ -114,8 +114,8 @@ bench-kubernetes: servers ## measure over a real API server
 	$(MAKE) build PROFILE=release
 	python -m benches.cluster
 
-.PHONY: soak
-soak: servers ## churn 5,000 pods for ten minutes over an API server that fails, and an outage of a minute
+.PHONY: soak-kubernetes
+soak-kubernetes: servers ## churn 5,000 pods for ten minutes over an API server that fails, and an outage of a minute
 	$(MAKE) build PROFILE=release
 	python -m benches.soak
 

@@ -1,4 +1,4 @@
-"""Churn over a real API server that fails, for minutes: `make soak` (README.md says what must come out)."""
+"""Churn over a real API server that fails, for minutes: `make soak-kubernetes` (README.md says what must come out)."""
 
 from __future__ import annotations
 
