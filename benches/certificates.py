@@ -119,7 +119,11 @@ def _server_seconds() -> float:
     """Return how much processor time the authenticated port's threads have used."""
     n_ticks = 0
     for task in Path("/proc/self/task").iterdir():
-        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        try:
+            told = (task / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # A thread that ended meanwhile; the port's own live on.
+        name, _, rest = told.partition("(")[2].rpartition(")")
         if name == _SERVER_THREADS:
             user, system = rest.split()[11:13]
             n_ticks += int(user) + int(system)
@@ -137,7 +141,9 @@ def main() -> None:
         address = served.serve_secure("127.0.0.1:0", authority, options)
         stop = threading.Event()
         desks = [
-            threading.Thread(target=reviews.Desk(served, _Platform()).run, args=(stop,))
+            threading.Thread(
+                target=reviews.Desk(served, _Platform()).run, args=(stop,), daemon=True
+            )
             for _ in range(8)
         ]
         for each in desks:
