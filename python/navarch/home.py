@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 from navarch import core, errors
 from navarch.ops import http
 from navarch.runtime import backoff
-from navarch.sources.kubernetes import authority_secret, webhook_roots
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
     from navarch import settings
-    from navarch.sources.kubernetes import client
+    from navarch.sources.kubernetes import authority_secret, client, webhook_roots
 
 Worker = tuple[str, "Callable[[threading.Event], None]"]
 
@@ -34,6 +33,9 @@ class Home:
     """
 
     def __init__(self, api: client.Client, told: settings.Settings) -> None:
+        # The official client, of which a mesh of files has no need, is spared it: see `platforms`.
+        from navarch.sources.kubernetes import authority_secret, webhook_roots  # noqa: PLC0415
+
         self.publisher: webhook_roots.WebhookRoots | None = None
         self.workers: list[Worker] = []
         if told.patches_webhooks:
