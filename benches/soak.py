@@ -5,18 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 from benches import run
-from tests.kubernetes import churn, proxies
+from tests.kubernetes import churn
 from tests.kubernetes import cluster as clusters
-from tests.kubernetes import mesh as meshes
-from tests.lab import processes
 
 _MINUTE: Final = 60.0
-_RECOVERY_SECONDS: Final = 120.0
 
 
 def sit_out(seconds: float) -> str:
@@ -24,31 +20,13 @@ def sit_out(seconds: float) -> str:
     with tempfile.TemporaryDirectory(prefix="navarch-soak-") as name:
         folder = Path(name)
         with clusters.Cluster(folder / "cluster") as own:
-            own.grant("navarch", meshes.RIGHTS)
-            population = churn.Churn(own, churn.Plan(100, 3, 0, 0, ()))
-            population.fill()
-            node = proxies.sidecar("red")
-            with meshes.Navarch(folder / "navarch", own.kubeconfig()) as navarch:
-                navarch.wait_ready()
-                with proxies.Proxy(navarch.grpc_port, node) as live:
-                    known = live.state()
-                    own.stop_apiserver()
-                    until = time.monotonic() + seconds
-                    while time.monotonic() < until:
-                        with proxies.Proxy(navarch.grpc_port, node) as late:
-                            if lost := proxies.difference(late.state(), known):
-                                return f"a proxy that came meanwhile differs: {lost}"
-                        time.sleep(1.0)
-                    own.start_apiserver()
-                    population.writer.apply(meshes.service("later", "red"))
-                    n_known = len(known["CDS"])
-                    took = processes.wait_until(
-                        lambda: len(live.state()["CDS"]) > n_known, "a change", _RECOVERY_SECONDS
-                    )
-                    print(
-                        f"outage of {seconds:g} s: the first change after it came in {took:.1f} s"
-                    )
-                    return f"emptied: {live.emptied}" if live.emptied else ""
+            told = churn.sit_out(own, folder, churn.Plan(100, 3, 0, 0, ()), seconds)
+    print(
+        f"outage of {seconds:g} s: the first change after it came in {told.recovery_seconds:.1f} s"
+    )
+    wrong = [f"a proxy that came meanwhile differs: {each}" for each in told.differences]
+    wrong += [f"emptied: {each}" for each in told.emptied]
+    return "; ".join([*wrong, *(["it was not ready"] if told.n_unready else [])])
 
 
 def endure(plan: churn.Plan) -> str:

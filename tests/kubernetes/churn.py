@@ -14,6 +14,7 @@ from tests.kubernetes import api as apis
 from tests.kubernetes import mesh as meshes
 from tests.kubernetes import proxies
 from tests.lab import processes
+from tests.xds import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ _SETTLE_SECONDS: Final = 90.0
 _SERVER_ERROR: Final = 500
 _BUSY: Final = 429
 _NOT_FOUND: Final = 404
+_OK: Final = 200
 
 
 @dataclasses.dataclass
@@ -271,4 +273,68 @@ def endure(own: clusters.Cluster, folder: Path, plan: Plan, *flags: str) -> Outc
             time.monotonic() - began,
             differences(),
             notes,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Survival:
+    """What was seen while the API server was away, and after it.
+
+    Attributes:
+        differences: Resources in which proxies that came meanwhile differ from one that was there before.
+        n_unready: How often navarch said that it is not ready.
+        told: What it said of its readiness at the end of the outage.
+        emptied: Assignments that lost their last endpoint.
+        n_responses: What the proxy that was there before was sent until it had the first change.
+        recovery_seconds: How long that took from the API server's return.
+    """
+
+    n_assigned: int
+    differences: list[str]
+    n_unready: int
+    told: str
+    emptied: list[str]
+    n_responses: int
+    recovery_seconds: float
+
+
+def sit_out(own: clusters.Cluster, folder: Path, plan: Plan, seconds: float) -> Survival:
+    """Stop the API server for so long under a navarch with a proxy, while others come and go."""
+    meshes.prepare(own)
+    population = Churn(own, plan)
+    population.fill()
+    red = proxies.sidecar("red")
+    differences: list[str] = []
+    n_unready = 0
+    with (
+        meshes.Navarch(folder / "navarch", own.kubeconfig()) as navarch,
+        contextlib.ExitStack() as stack,
+    ):
+        navarch.wait_ready()
+        live = stack.enter_context(proxies.Proxy(navarch.grpc_port, red))
+        known = live.state()
+        time.sleep(1.0)
+        n_before = live.n_responses
+        own.stop_apiserver()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for form in (stream.DELTA, stream.SOTW):
+                with proxies.Proxy(navarch.grpc_port, red, form) as late:
+                    differences += proxies.difference(late.state(), known)
+            n_unready += navarch.get("/ready")[0] != _OK
+            time.sleep(2.0)
+        told = navarch.get("/ready")[1]
+        own.start_apiserver()
+        population.writer.apply(meshes.service("later", "red"))
+        took = processes.wait_until(
+            lambda: len(live.state()["CDS"]) > len(known["CDS"]), "a change", _GIVE_UP_SECONDS
+        )
+        return Survival(
+            sum(b"10." in each for each in known["EDS"].values()),
+            differences,
+            n_unready,
+            told,
+            live.emptied,
+            live.n_responses - n_before,
+            took,
         )

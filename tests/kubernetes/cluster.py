@@ -5,6 +5,7 @@ There is no kubelet, scheduler or controller: objects are what tests make them, 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import signal
@@ -112,6 +113,19 @@ class Cluster:
             "users": [{"name": user, "user": {"token": self._tokens[user]}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         }
+
+    def inlined_kubeconfig(self, user: str = NAVARCH, url: str = "") -> dict[str, Any]:
+        """Return a kubeconfig that names no file of this machine, as Secrets hold them."""
+        made = self.kubeconfig_object(user, url)
+        place = made["clusters"][0]["cluster"]
+        del place["certificate-authority"]
+        data = base64.b64encode(self.certificates.read_bytes()).decode()
+        place["certificate-authority-data"] = data
+        return made
+
+    def remote_secret(self, name: str, url: str = "") -> dict[str, Any]:
+        """Return the Secret by which another cluster knows this one under a name."""
+        return remote_secret(name, self.inlined_kubeconfig(url=url))
 
     def grant(self, user: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> None:
         """Allow a user what the rules of a ClusterRole say, and nothing else."""
@@ -238,6 +252,21 @@ class Cluster:
         request = urllib.request.Request(self._etcd_url + path, data, method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
+
+
+def remote_secret(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the Secret of a remote cluster with a kubeconfig, as `istioctl create-remote-secret` makes it."""
+    text = base64.b64encode(yaml.safe_dump(dict(document)).encode()).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"istio-remote-secret-{name}",
+            "namespace": "istio-system",
+            "labels": {"istio/multiCluster": "true"},
+        },
+        "data": {name: text},
+    }
 
 
 def free_port() -> int:

@@ -91,6 +91,16 @@ class Navarch:
         return told
 
 
+def prepare(own: clusters.Cluster, *kinds: str) -> apis.Api:
+    """Give navarch its rights in a cluster, make the system namespace and the definitions of these kinds."""
+    own.grant(clusters.NAVARCH, RIGHTS)
+    admin = own.api()
+    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    if kinds:
+        install_definitions(admin, *kinds)
+    return admin
+
+
 def install_definitions(api: apis.Api, *kinds: str) -> None:
     """Install the definitions of the mesh's kinds, all or those named, and wait until they are served."""
     for made in manifests.build_manifests():

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.kubernetes import churn, proxies
-from tests.kubernetes import mesh as meshes
-from tests.lab import processes
-from tests.xds import stream
+from tests.kubernetes import churn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,32 +36,10 @@ def test_what_is_served_after_churn_and_restarts_is_what_a_fresh_start_serves(
 def test_while_the_api_server_is_away_proxies_keep_and_get_the_last_good_state(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
-    own = own_cluster()
-    own.grant("navarch", meshes.RIGHTS)
-    population = churn.Churn(own, churn.Plan(20, 3, 0, 0, ()))
-    population.fill()
-    red = proxies.sidecar("red")
-    with meshes.Navarch(tmp_path / "navarch", own.kubeconfig()) as navarch:
-        navarch.wait_ready()
-        with proxies.Proxy(navarch.grpc_port, red) as live:
-            known = live.state()
-            assert sum(b"10." in each for each in known["EDS"].values()) >= 20
-            time.sleep(1.0)
-            n_responses = live.n_responses
-            own.stop_apiserver()
-            until = time.monotonic() + OUTAGE_SECONDS
-            while time.monotonic() < until:
-                for form in (stream.DELTA, stream.SOTW):
-                    with proxies.Proxy(navarch.grpc_port, red, form) as late:
-                        assert proxies.difference(late.state(), known) == []
-                assert navarch.get("/ready")[0] == 200
-                time.sleep(2.0)
-            assert "can't be read" in navarch.get("/ready")[1]
-            own.start_apiserver()
-            before = len(known["CDS"])
-            population.writer.apply(meshes.service("later", "red"))
-            processes.wait_until(
-                lambda: len(live.state()["CDS"]) == before + 1, "what came later is served", 60
-            )
-            assert live.emptied == []
-            assert live.n_responses - n_responses <= 8, "what was known is not sent again"
+    told = churn.sit_out(own_cluster(), tmp_path, churn.Plan(20, 3, 0, 0, ()), OUTAGE_SECONDS)
+    assert told.n_assigned >= 20
+    assert told.differences == []
+    assert told.n_unready == 0
+    assert "can't be read" in told.told
+    assert told.emptied == []
+    assert told.n_responses <= 8, "what was known is not sent again"

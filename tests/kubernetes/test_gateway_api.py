@@ -123,9 +123,7 @@ def test_conditions_are_written_and_follow_and_push_nothing(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
     own = own_cluster()
-    own.grant("navarch", meshes.RIGHTS)
-    admin = own.api()
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    admin = meshes.prepare(own)
     install(admin)
     admin.apply(objects())
     theirs = {

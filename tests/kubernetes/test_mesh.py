@@ -16,7 +16,6 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from tests.kubernetes import cluster as clusters
 from tests.kubernetes import mesh as meshes
@@ -34,7 +33,6 @@ pytestmark = [
     pytest.mark.envoy,
     pytest.mark.timeout(300),
 ]
-SYSTEM = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
 ADDRESS = "10.249.77.1"
 KINDS = ("VirtualService", "Gateway", "DestinationRule", "Sidecar")
 
@@ -121,15 +119,6 @@ def backends(address: str) -> Iterator[dict[str, Backend]]:
         each.close()
 
 
-def prepare(cluster: clusters.Cluster, *kinds: str) -> apis.Api:
-    cluster.grant("navarch", meshes.RIGHTS)
-    admin = cluster.api()
-    admin.apply(SYSTEM)
-    if kinds:
-        meshes.install_definitions(admin, *kinds)
-    return admin
-
-
 def endpoints(name: str, port: int) -> list[apis.Object]:
     made = meshes.slice_of(name, ADDRESS)
     made["ports"][0]["port"] = port
@@ -161,7 +150,7 @@ def test_a_rule_is_applied_seen_in_traffic_and_its_status_read_back(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path, backends: dict[str, Backend]
 ) -> None:
     own = own_cluster()
-    admin = prepare(own, *KINDS)
+    admin = meshes.prepare(own, *KINDS)
     port = clusters.free_port()
     for name, backend in backends.items():
         admin.apply(endpoints(name, backend.port))
@@ -213,7 +202,7 @@ def test_what_changes_nothing_for_a_proxy_pushes_nothing(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path, backends: dict[str, Backend]
 ) -> None:
     own = own_cluster()
-    admin = prepare(own, *KINDS)
+    admin = meshes.prepare(own, *KINDS)
     port = clusters.free_port()
     admin.apply([*endpoints("one", backends["one"].port), gateway(port), route("one")])
     with meshes.Navarch(tmp_path / "navarch", own.kubeconfig()) as navarch:
@@ -252,7 +241,7 @@ def test_one_of_two_replicas_writes_and_the_other_takes_over(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
     own = own_cluster()
-    admin = prepare(own, "VirtualService")
+    admin = meshes.prepare(own, "VirtualService")
     admin.apply([meshes.service("a"), meshes.virtual_service("v", "a", "a")])
 
     def holder() -> str:
@@ -292,7 +281,7 @@ def test_a_forbidden_kind_is_named_and_the_others_work(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
     own = own_cluster()
-    admin = prepare(own)
+    admin = meshes.prepare(own)
     some = ["services", "endpointslices", "pods", "nodes", "namespaces", "configmaps"]
     own.grant(
         "navarch", [{"apiGroups": ["*"], "resources": some, "verbs": ["get", "list", "watch"]}]
@@ -309,33 +298,10 @@ def test_a_forbidden_kind_is_named_and_the_others_work(
         )
 
 
-def remote_secret(name: str, document: dict[str, Any]) -> apis.Object:
-    text = base64.b64encode(yaml.safe_dump(document).encode()).decode()
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": f"istio-remote-secret-{name}",
-            "namespace": "istio-system",
-            "labels": {"istio/multiCluster": "true"},
-        },
-        "data": {name: text},
-    }
-
-
-def inlined(cluster: clusters.Cluster, url: str = "") -> dict[str, Any]:
-    document = cluster.kubeconfig_object(url=url)
-    certificates = base64.b64encode(cluster.certificates.read_bytes()).decode()
-    place = document["clusters"][0]["cluster"]
-    del place["certificate-authority"]
-    place["certificate-authority-data"] = certificates
-    return document
-
-
 def change_place(admin: apis.Api, far: clusters.Cluster, envoy: Gateway) -> None:
     """Give the far cluster's kubeconfig another address: it is read there, and nothing is lost meanwhile."""
     with wire.Wire(far.port) as line:
-        admin.apply(remote_secret("far", inlined(far, line.url)))
+        admin.apply(far.remote_secret("far", line.url))
         seen: set[str] = set()
         until = time.monotonic() + 30
         while not line.n_accepted and time.monotonic() < until:
@@ -343,19 +309,19 @@ def change_place(admin: apis.Api, far: clusters.Cluster, envoy: Gateway) -> None
         seen |= {envoy.get("shop.example") for _ in range(60)}
         assert line.n_accepted, "the new place is asked"
         assert seen == {"one", "two"}, "what was known stays until all is listed anew"
-    admin.apply(remote_secret("far", inlined(far)))
+    admin.apply(far.remote_secret("far"))
 
 
 def test_endpoints_of_remote_clusters_are_merged_and_a_cluster_out_of_reach_harms_nobody(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path, backends: dict[str, Backend]
 ) -> None:
     own, far = own_cluster(), own_cluster()
-    admin, far_admin = prepare(own, *KINDS), prepare(far)
+    admin, far_admin = meshes.prepare(own, *KINDS), meshes.prepare(far)
     port = clusters.free_port()
     admin.apply([*endpoints("one", backends["one"].port), gateway(port), route("one")])
     far_admin.apply(endpoints("one", backends["two"].port))
-    nowhere = inlined(own, f"https://127.0.0.1:{clusters.free_port()}")
-    admin.apply(remote_secret("nowhere", nowhere))
+    nowhere = f"https://127.0.0.1:{clusters.free_port()}"
+    admin.apply(own.remote_secret("nowhere", nowhere))
     flags = ("--remote-sync-seconds", "2")
     with meshes.Navarch(tmp_path / "navarch", own.kubeconfig(), *flags) as navarch:
         navarch.wait_ready()
@@ -365,18 +331,19 @@ def test_endpoints_of_remote_clusters_are_merged_and_a_cluster_out_of_reach_harm
             envoy.expect("shop.example", "one", 40)
             answers = {envoy.get("shop.example") for _ in range(20)}
             assert answers == {"one"}
-            admin.apply(remote_secret("far", inlined(far)))
+            admin.apply(far.remote_secret("far"))
             envoy.expect("shop.example", "two")
             answers = {envoy.get("shop.example") for _ in range(40)}
             assert answers == {"one", "two"}, "both clusters' endpoints are one service's"
             change_place(admin, far, envoy)
-            admin.delete(remote_secret("far", {}))
+            admin.delete(far.remote_secret("far"))
             processes.wait_until(
                 lambda: {envoy.get("shop.example") for _ in range(20)} == {"one"},
                 "the far cluster's endpoints are gone",
                 30,
             )
-            admin.apply(remote_secret("own", {"users": [{"name": "x", "user": {"exec": {}}}]}))
+            unsafe = {"users": [{"name": "x", "user": {"exec": {}}}]}
+            admin.apply(clusters.remote_secret("own", unsafe))
             processes.wait_until(
                 lambda: "exec is not allowed here" in json.dumps(navarch.diagnostics()),
                 "a kubeconfig that runs programs is refused",

@@ -63,10 +63,7 @@ def test_a_rejected_cluster_is_told_of_its_rule_until_proxies_take_it(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
     own = own_cluster()
-    own.grant("navarch", meshes.RIGHTS)
-    admin = own.api()
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
-    meshes.install_definitions(admin, "DestinationRule")
+    admin = meshes.prepare(own, "DestinationRule")
     admin.apply([meshes.service("a"), meshes.service("b"), rule("a", 3), rule("b", 3)])
     with meshes.Navarch(tmp_path / "navarch", own.kubeconfig()) as navarch:
         navarch.wait_ready()

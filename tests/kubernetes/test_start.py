@@ -31,9 +31,7 @@ SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
 
 
 def prepare(own: clusters.Cluster) -> apis.Api:
-    own.grant("navarch", meshes.RIGHTS)
-    admin = own.api()
-    admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}})
+    admin = meshes.prepare(own)
     admin.apply(meshes.service("a"))
     return admin
 
