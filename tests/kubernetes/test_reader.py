@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.server
 import json
 import threading
 import time
@@ -15,6 +16,7 @@ import yaml
 
 from navarch import core, records
 from navarch.ingest import reader as reading
+from navarch.runtime import clock
 from navarch.sources.kubernetes import client, cluster, discovery, reader, scan
 from tests import fakes
 from tests.kubernetes import api, wire
@@ -37,11 +39,11 @@ SERVICE = reader.Kind("Service", discovery.Wanted("", "Service", ("v1",)), names
 class Run:
     """One reader at work on its own client."""
 
-    def __init__(self, document: dict[str, Any], kind: reader.Kind, **options: float) -> None:
+    def __init__(self, document: dict[str, Any], kind: reader.Kind, **options: Any) -> None:
         text = yaml.safe_dump(inlined(document))
         self.cluster = cluster.Cluster("tests", client.Access(document=text), SCANNER)
         self.sink = fakes.Recorder()
-        self.reader = reader.KindReader(kind, self.cluster.place, **options)  # type: ignore[arg-type]
+        self.reader = reader.KindReader(kind, self.cluster.place, **options)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.reader.run, args=(self.sink, self._stop))
         self._thread.start()
@@ -77,7 +79,7 @@ def inlined(document: dict[str, Any]) -> dict[str, Any]:
 def start() -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
 
-    def make(document: dict[str, Any], kind: reader.Kind, **options: float) -> Run:
+    def make(document: dict[str, Any], kind: reader.Kind, **options: Any) -> Run:
         runs.append(Run(document, kind, **options))
         return runs[-1]
 
@@ -285,6 +287,102 @@ def test_a_kind_that_may_not_be_read_is_named_and_holds_nobody_up(
     assert run.sink.codes() == ["forbidden-kind"]
     [note] = run.cluster.health.notes()
     assert "Service is not read" in note
+
+
+class NotingClock(clock.SystemClock):
+    """Real time, with a note of each wait."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        return super().wait(event, seconds)
+
+
+def test_the_refusal_of_a_server_that_is_ready_is_believed_at_once(
+    cluster: clusters.Cluster, namespace: str, start: Callable[..., Run]
+) -> None:
+    """It is asked once more, in case that it has become ready just now."""
+    assert namespace
+    kind = reader.Kind("Lease", discovery.Wanted("coordination.k8s.io", "Lease", ("v1",)))
+    cluster.grant("navarch", [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
+    time_of_run = NotingClock()
+    run = start(cluster.kubeconfig_object(), kind, time=time_of_run)
+    run.sink.wait_for(lambda: run.sink.n_lists > 0)
+    cluster.grant("navarch", READ)
+    first, then = time_of_run.waits[:2]
+    assert first == 0.0
+    assert then >= reader.FORBIDDEN_POLL_SECONDS / 2
+
+
+class StartingServer:
+    """Answers as an API server that starts: until it is ready it forbids everything."""
+
+    def __init__(self) -> None:
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.paths.append(self.path)
+                status, answer = owner.answer(self.path)
+                body = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.paths: list[str] = []
+        self.is_ready = False
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, path: str) -> tuple[int, api.Object]:
+        if path == "/api/v1":
+            return 200, {"resources": [{"kind": "Pod", "name": "pods", "namespaced": True}]}
+        if not self.is_ready:
+            return 403, {"message": "not yet"}
+        if "watch=true" in path:
+            return 400, {"message": "it knows no watches"}
+        return 200, {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    def document(self) -> api.Object:
+        """Return a kubeconfig of it."""
+        url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return {
+            "current-context": "it",
+            "clusters": [{"name": "it", "cluster": {"server": url}}],
+            "users": [{"name": "it", "user": {}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        }
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_the_refusals_of_a_server_that_starts_are_not_believed(
+    start: Callable[..., Run],
+) -> None:
+    """It forbids all, also to say whether it is ready."""
+    server = StartingServer()
+    try:
+        run = start(server.document(), reader.Kind("Pod", discovery.Wanted("", "Pod", ("v1",))))
+
+        def is_refused_often() -> bool:
+            return sum("/pods" in path for path in server.paths) >= 3
+
+        processes.wait_until(is_refused_often, "it is asked again and again", 20)
+        assert "/readyz" in server.paths
+        assert run.sink.codes() == []
+        assert run.sink.n_lists == 0
+        server.is_ready = True
+        run.sink.wait_for(lambda: run.sink.n_lists == 1, 20)
+    finally:
+        server.close()
 
 
 def test_credentials_that_run_out_are_told_and_what_is_known_stays(

@@ -102,6 +102,14 @@ class Discovery:
             raise UnknownVersionsError(_describe(wanted, has_kind), is_retryable=True)
         return None
 
+    def is_ready(self) -> bool:
+        """Whether the server says that it is ready, all rights known among what that takes."""
+        try:
+            self._client.call(client.Request("GET", "/readyz"))
+        except errors.SourceError:
+            return False
+        return True
+
     def _require_ready(self) -> None:
         """Believe no server that is still starting: it serves kinds of definitions later than its own.
 

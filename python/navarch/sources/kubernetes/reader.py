@@ -43,7 +43,8 @@ _NOT_RESTED: Final = 0.5
 _UNREACHABLE_SECONDS: Final = 5.0
 """A server that does not answer is tried this often at the least: a try costs it nothing, and it may be back."""
 DOUBT_SECONDS: Final = 5.0
-"""So long a refusal is not believed: a server that starts knows no rights yet, and forbids all."""
+"""So long the refusal of a server that does not say that it is ready is not believed: one that starts knows no rights
+yet, and forbids all."""
 _DOUBT_POLL_SECONDS: Final = 1.0
 
 
@@ -118,6 +119,8 @@ class KindReader:
         self._figures = place.health.figures(kind.key_kind)
         self._refused_at: float | None = None
         """Since when the kind is forbidden, without another answer in between."""
+        self._was_ready = False
+        """Whether the server said, after the first of these refusals, that it is ready."""
         self._breaker = client.Breaker()
         self._met: selection.Met = {}
         self._selection = place.selection if kind.is_selected else None
@@ -168,7 +171,8 @@ class KindReader:
                 was_answered = is_answered
                 self._clock.wait(stop, self._take_failure(error, n_failures, sink))
             else:
-                n_failures, self._refused_at = 0, None
+                n_failures = 0
+                self._forget_refusals()
 
     def _step(self, sink: base.Sink, stop: threading.Event) -> None:
         """Find the kind, list it where need be, and watch it until the server ends the watch."""
@@ -333,9 +337,9 @@ class KindReader:
                 self._place.resources.forget_older_than(0.0)
             return 0.0 if n_failures == 1 else delay
         if status == _FORBIDDEN and self._is_doubtful():
-            return min(delay, _DOUBT_POLL_SECONDS)
+            return 0.0 if self._was_ready else min(delay, _DOUBT_POLL_SECONDS)
         if status != _FORBIDDEN:
-            self._refused_at = None
+            self._forget_refusals()
         self._place.health.note_failure(kind, error, n_failures, sink)
         if status == _FORBIDDEN or isinstance(error, discovery.UnknownVersionsError):
             if not self._figures.n_lists:
@@ -350,10 +354,17 @@ class KindReader:
         return delay
 
     def _is_doubtful(self) -> bool:
+        """Whether to ask once more: a server that is ready knows all rights, but it may have become so just now."""
         now = self._clock.now()
         if self._refused_at is None:
             self._refused_at = now
-        return now - self._refused_at < DOUBT_SECONDS
+        if self._was_ready or now - self._refused_at >= DOUBT_SECONDS:
+            return False
+        self._was_ready = self._place.resources.is_ready()
+        return True
+
+    def _forget_refusals(self) -> None:
+        self._refused_at, self._was_ready = None, False
 
 
 def _status_code(payload: bytes) -> int:
