@@ -381,7 +381,7 @@ def validate(paths: tuple[Path, ...], mesh_config: Path | None, mesh_networks: P
     """Check files of objects; name every fault, and exit with 1 if there is one."""
     if not paths:
         raise click.UsageError("give -f INPUT")
-    mesh = offline.Mesh(offline.Input(paths, mesh_config, mesh_networks))
+    mesh = offline.Mesh(offline.Input(paths, mesh_config, mesh_networks, is_strict=True))
     faults = dict.fromkeys([*mesh.diagnostics, *mesh.check_translation()])
     for fault in faults:
         click.echo(_line(fault))

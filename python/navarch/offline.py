@@ -21,11 +21,15 @@ _MAX_NODES: Final = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """What is read: files or directories of objects, and the files of the mesh's configuration and networks."""
+    """What is read: files or directories of objects, and the files of the mesh's configuration and networks.
+
+    If it is strict, fields of objects that are not known are faults; else they are warnings, as where a mesh is served.
+    """
 
     paths: tuple[Path, ...]
     mesh_config: Path | None = None
     mesh_networks: Path | None = None
+    is_strict: bool = False
 
     def settings(self) -> dict[mesh_settings.Subject, Path]:
         """Return the files of settings that are given."""
@@ -56,7 +60,7 @@ class Mesh:
         collected = _Collected()
         source.FileSource(given.paths, reader.catalog()).read_once(collected)
         merged = merger.Merger(
-            reader.read_object,
+            reader.read_strictly if given.is_strict else reader.read_object,
             ["file", *(subject.source for subject in given.settings())],
             [reader.default_mesh_config()],
             reader.WITHOUT_EFFECT,

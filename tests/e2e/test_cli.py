@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -92,6 +93,21 @@ def test_validate_counts_what_is_fine(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     done = navarch("validate", "-f", tmp_path / "a.yaml")
     assert (done.returncode, done.stdout) == (0, "1 object in force, no faults\n"), done.stderr
+
+
+def test_a_field_that_is_not_known_is_a_fault_to_validate_and_a_warning_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """A mesh that is served takes objects of newer APIs; who checks a file wants to hear of slips of the pen."""
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(BAD.partition("---")[0].replace("many", "1"))
+    done = navarch("validate", "-f", tmp_path)
+    assert (done.returncode, "1 object in force, 1 fault" in done.stderr) == (1, True), done.stderr
+    with contextlib.closing(Served(tmp_path)) as served:
+        told = served.read_until("spec.colour")
+        assert "b.yaml:10" in told
+        assert "navarch leaves it out" in told
+        assert "navarch_objects 3" in served.get("/metrics")[1]
 
 
 def test_validate_names_every_fault_with_line_object_and_field(tmp_path: Path) -> None:

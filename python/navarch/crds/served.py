@@ -1,4 +1,4 @@
-"""Objects that an API server has taken in: by its schema, which may be newer than ours (pure)."""
+"""Objects that a newer API than ours may have shaped: what is not known of them is left out (pure)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(raw: records.RawObject) -> records.Record:
 
 
 def _as_warning(told: records.Diagnostic) -> records.Diagnostic:
-    message = f"{told.message} (the cluster keeps it, navarch leaves it out)"
+    message = f"{told.message} (navarch leaves it out)"
     return dataclasses.replace(told, severity=records.Severity.WARNING, message=message)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from navarch import records
 from navarch.crds import key_set, mesh_config, mesh_networks, registry, served
 from navarch.sources import base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WITHOUT_EFFECT: Final = frozenset(
     {
@@ -31,13 +34,31 @@ MESH_KINDS: Final = frozenset(
 
 
 def read_object(raw: records.RawObject) -> records.Record:
-    """Check an object, settings of the whole mesh, or a fetched key set.
+    """Check an object, settings of the whole mesh, or a fetched key set; fields that are not known are warnings.
 
     Raises:
         errors.CrdError: The object is not valid; it has every fault.
     """
+    return _read(raw, served.read)
+
+
+def read_strictly(raw: records.RawObject) -> records.Record:
+    """As `read_object`; a field that is not known is a fault, for most are slips of the pen.
+
+    Raises:
+        errors.CrdError: The object is not valid; it has every fault.
+    """
+    return _read(raw, registry.read)
+
+
+def _read(
+    raw: records.RawObject, read: Callable[[records.RawObject], records.Record]
+) -> records.Record:
     if raw.text:
-        return _read_checked(raw)
+        kind = registry.KINDS.get(raw.key.kind)
+        if kind is not None and kind.is_passed_as_it_is:
+            return records.Record(raw.key, raw.text, raw.origin, generation=raw.generation)
+        return read(dataclasses.replace(raw, body=json.loads(raw.text)))
     if raw.key == mesh_config.KEY:
         payload = mesh_config.read_mesh_config(raw.body, raw.origin)
         return records.Record(raw.key, payload, raw.origin)
@@ -48,15 +69,7 @@ def read_object(raw: records.RawObject) -> records.Record:
         return records.Record(
             raw.key, key_set.read_key_set(raw.body, raw.key, raw.origin), raw.origin
         )
-    return registry.read(raw)
-
-
-def _read_checked(raw: records.RawObject) -> records.Record:
-    """Read an object that an API server took in: by its schema, which may be newer than ours."""
-    kind = registry.KINDS.get(raw.key.kind)
-    if kind is not None and kind.is_passed_as_it_is:
-        return records.Record(raw.key, raw.text, raw.origin, generation=raw.generation)
-    return served.read(dataclasses.replace(raw, body=json.loads(raw.text)))
+    return read(raw)
 
 
 def default_mesh_config() -> records.Record:
