@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from navarch import records
+    from navarch.runtime import histogram
     from navarch.sources import base
 
 _log = logging.getLogger(__name__)
@@ -261,6 +262,11 @@ class App:
             ): progress.last_apply_seconds,
         }
         made = [metrics.Metric(*named, values={(): value}) for named, value in plain.items()]
+        stages: dict[metrics.Labels, histogram.Reading] = {}
+        for name, each in self._pipeline.stages.items():
+            stages[(("stage", name),)] = each.read()
+        about = "How long the oldest change of a batch waited, and how long the core took for it."
+        made.append(metrics.Metric("navarch_ingest_seconds", "histogram", about, stages))
         about = "Diagnostics of now, by severity."
         made.append(metrics.Metric("navarch_diagnostics", "gauge", about, by_severity))
         made += self._platforms.figures()

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
+    from navarch.runtime import histogram
     from navarch.sources import base
     from navarch.sources.kubernetes import cluster, lease, remote, reviews, selection
 
 _MAX_STATUSES: Final = 100_000
-_Labels = tuple[tuple[str, str], ...]
 
 
 class Platforms:
@@ -134,11 +134,13 @@ class Platforms:
 
     def figures(self) -> list[metrics.Metric]:
         """Return the figures of each cluster and kind."""
-        lists: dict[_Labels, float] = {}
-        events: dict[_Labels, float] = {}
-        ages: dict[_Labels, float] = {}
-        lags: dict[_Labels, float] = {}
+        lists: dict[metrics.Labels, float] = {}
+        events: dict[metrics.Labels, float] = {}
+        ages: dict[metrics.Labels, float] = {}
+        lags: dict[metrics.Labels, float] = {}
+        reads: dict[metrics.Labels, histogram.Reading] = {}
         for each in self.clusters():
+            reads[(("cluster", each.name),)] = each.health.reads.read()
             for kind, figures, age in each.health.all_figures():
                 labels = (("cluster", each.name), ("kind", kind))
                 lists[labels] = figures.n_lists
@@ -162,6 +164,12 @@ class Platforms:
                 "gauge",
                 "How long the last events were held up by ingest.",
                 lags,
+            ),
+            metrics.Metric(
+                f"{prefix}_read_seconds",
+                "histogram",
+                "From the arrival of events to their handing over to ingest.",
+                reads,
             ),
         ]
 

@@ -35,6 +35,14 @@ pytestmark = [
 ]
 ADDRESS = "10.249.77.1"
 KINDS = ("VirtualService", "Gateway", "DestinationRule", "Sidecar")
+STAGES = (
+    ("navarch_kubernetes_read_seconds", {"cluster": "Kubernetes"}),
+    ("navarch_ingest_seconds", {"stage": "wait"}),
+    ("navarch_ingest_seconds", {"stage": "apply"}),
+    ("navarch_push_seconds", {"stage": "translate"}),
+    ("navarch_push_seconds", {"stage": "hand_over"}),
+    ("navarch_convergence_seconds", {"lane": "endpoint"}),
+)
 
 
 class Backend:
@@ -224,8 +232,20 @@ def test_what_changes_nothing_for_a_proxy_pushes_nothing(
                 admin.patch(route("one"), note)
             meshes.pause(2.0)
             assert navarch.metric("pilot_xds_pushes") == before
+            stages = counted(navarch)
+            admin.apply(meshes.slice_of("one", "10.249.77.2"))
+            processes.wait_until(
+                lambda: all(a > b for a, b in zip(counted(navarch), stages, strict=True)),
+                "a change is told at each stage",
+                30,
+            )
         finally:
             envoy.process.stop()
+
+
+def counted(navarch: meshes.Navarch) -> list[float]:
+    """Return how much each stage of a change has seen."""
+    return [navarch.metric(f"{name}_count", **labels) for name, labels in STAGES]
 
 
 def unrelated(number: int) -> list[apis.Object]:

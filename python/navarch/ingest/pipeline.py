@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from navarch import errors, records
-from navarch.runtime import clock, mailbox
+from navarch.runtime import clock, histogram, mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +48,10 @@ class Progress:
     last_apply_seconds: float = 0.0
 
 
+STAGES: Final = ("wait", "apply")
+"""What a batch goes through here: it waits for others and for its turn, and the core takes it in."""
+
+
 class Pipeline:
     """Is the `sources.base.Sink` of all sources; `run` is the one thread that merges and applies."""
 
@@ -72,6 +76,7 @@ class Pipeline:
         self._of_core: dict[records.SourceKey, list[records.Diagnostic]] = {}
         self._applied = threading.Event()
         self._progress = Progress()
+        self.stages = {stage: histogram.Histogram() for stage in STAGES}
         self._is_started = False
 
     def watch(self, watcher: Watcher) -> None:
@@ -205,11 +210,14 @@ class Pipeline:
             for fault in faults:
                 if fault.key is not None:
                     self._of_core.setdefault(fault.key, []).append(fault)
+        seconds = self._clock.now() - began
+        self.stages["wait"].observe(began - told_at)
+        self.stages["apply"].observe(seconds)
         self._progress = dataclasses.replace(
             self._progress,
             n_batches=self._progress.n_batches + 1,
             n_changes=self._progress.n_changes + len(batch),
-            last_apply_seconds=self._clock.now() - began,
+            last_apply_seconds=seconds,
         )
         self._applied.set()
 

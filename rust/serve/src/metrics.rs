@@ -2,6 +2,8 @@
 //!
 //! Names: istio `pilot/pkg/xds/monitoring.go`, `pkg/xds/monitoring.go`.
 
+use std::time::Duration;
+
 use navarch_envoy::TypeUrl;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -40,6 +42,8 @@ pub struct Metrics {
     expired_nonces: IntCounterVec,
     convergence: Histogram,
     convergence_by_lane: [Histogram; Trigger::ALL.len()],
+    push_building: Histogram,
+    push_handing: Histogram,
     push_panics: IntCounter,
     triggers: IntCounterVec,
     ends: IntCounterVec,
@@ -67,6 +71,7 @@ impl Metrics {
             let help = format!("Pilot rejected {upper} configs.");
             rejects_by_type.push(maker.counter(&format!("pilot_xds_{name}_reject"), &help)?);
         }
+        let stages = maker.stages()?;
         let rejects_by_type: [IntCounter; TypeUrl::COUNT] = rejects_by_type
             .try_into()
             .map_err(|_| prometheus::Error::Msg("one counter for each type".into()))?;
@@ -95,6 +100,8 @@ impl Metrics {
                 "navarch_convergence_seconds",
                 "Delay in seconds from the oldest change that was told to a proxy's acceptance of all of them, by lane.",
             )?,
+            push_building: stages.with_label_values(&["translate"]),
+            push_handing: stages.with_label_values(&["hand_over"]),
             push_panics: maker.counter(
                 "navarch_push_panics",
                 "Panics caught on the push thread, most of them while a proxy's resources were built.",
@@ -177,6 +184,12 @@ impl Metrics {
         self.convergence_by_lane[since.trigger as usize].observe(seconds);
     }
 
+    /// A push has spent so long on building resources, and so long on handing them to the streams they differ for.
+    pub(crate) fn observe_push(&self, building: Duration, handing: Duration) {
+        self.push_building.observe(building.as_secs_f64());
+        self.push_handing.observe(handing.as_secs_f64());
+    }
+
     /// The push thread caught a panic; proxies keep their last good resources.
     pub fn count_push_panic(&self) {
         self.push_panics.inc();
@@ -245,6 +258,19 @@ impl Maker<'_> {
         Ok(family)
     }
 
+    /// How long pushes take, by what for.
+    fn stages(&self) -> Result<HistogramVec, prometheus::Error> {
+        let buckets = vec![
+            0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+            5.0,
+        ];
+        let help = "How long one push took, by stage: until resources were built, and until streams were led to them.";
+        let options = HistogramOpts::new("navarch_push_seconds", help).buckets(buckets);
+        let stages = HistogramVec::new(options, &["stage"])?;
+        self.0.register(Box::new(stages.clone()))?;
+        Ok(stages)
+    }
+
     /// A histogram for each lane, in finer buckets than Istio's.
     fn lanes(
         &self,
@@ -277,6 +303,8 @@ impl Default for Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use navarch_envoy::TypeUrl;
 
     use super::Metrics;
@@ -284,6 +312,7 @@ mod tests {
     #[test]
     fn istios_names_are_there() {
         let metrics = Metrics::new();
+        metrics.observe_push(Duration::from_secs(2), Duration::from_millis(250));
         metrics.count_push(TypeUrl::Cluster);
         metrics.count_reject(TypeUrl::Route);
         metrics.count_connect("1.32.0");
@@ -298,6 +327,8 @@ mod tests {
             "pilot_xds_rds_reject 1",
             "pilot_proxy_convergence_time_count 0",
             "navarch_convergence_seconds_count{lane=\"endpoint\"} 0",
+            "navarch_push_seconds_count{stage=\"translate\"} 1",
+            "navarch_push_seconds_sum{stage=\"hand_over\"} 0.25",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }

@@ -342,9 +342,11 @@ impl PushThread<'_> {
 
     /// Push to these streams, and endpoints that change meanwhile also to others: they don't wait for the rest.
     fn push_all(&mut self, connections: &[Arc<Connection>], since: Since) {
-        let mut looked_at = Instant::now();
+        let began = Instant::now();
+        let mut looked_at = began;
+        let mut building = Duration::ZERO;
         for (i, connection) in connections.iter().enumerate() {
-            self.push(connection, since);
+            building += self.push(connection, since);
             if looked_at.elapsed() < LOOK_INTERVAL {
                 continue;
             }
@@ -359,7 +361,7 @@ impl PushThread<'_> {
                     trigger: Trigger::Endpoint,
                 };
                 for served in others.iter().filter(|c| !rest.contains(&c.id())) {
-                    self.push(served, since);
+                    building += self.push(served, since);
                 }
                 // All are led there; the bell that rang for it is still to be answered.
                 self.take(Some(Push {
@@ -369,15 +371,22 @@ impl PushThread<'_> {
             }
             looked_at = Instant::now();
         }
+        if !connections.is_empty() {
+            let metrics = self.fleet.metrics();
+            metrics.observe_push(building, began.elapsed().saturating_sub(building));
+        }
     }
 
-    /// Build one proxy's resources and lead its stream to them, if they differ from what it has.
-    fn push(&self, connection: &Connection, since: Since) {
+    /// Build one proxy's resources and lead its stream to them, if they differ from what it has; how long the
+    /// building took.
+    fn push(&self, connection: &Connection, since: Since) -> Duration {
         if connection.is_waiting() {
-            return;
+            return Duration::ZERO;
         }
+        let began = Instant::now();
         // After a panic the last good resources stay in force; a stream without any waits for the next push.
         let built = self.guard(|| self.source.snapshot_for(connection.proxy()));
+        let building = began.elapsed();
         if let Some(target) = built {
             let is_same = connection
                 .target()
@@ -386,6 +395,7 @@ impl PushThread<'_> {
                 connection.lead_to(&target, since);
             }
         }
+        building
     }
 
     /// Tell the source which proxies are gone: those that have no other stream.

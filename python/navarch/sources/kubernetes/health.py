@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from navarch import errors, records
-from navarch.runtime import clock
+from navarch.runtime import clock, histogram
 from navarch.sources.kubernetes import discovery
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ class Figures:
         n_events: Batches of events, bookmarks among them.
         last_event_at: When the last one came, on the clock's scale; None before the first.
         lag_seconds: How long the last batch was held up by those who take it.
+        reads: All batches of the cluster by how long they were held up.
     """
 
+    reads: histogram.Histogram
     n_lists: int = 0
     n_events: int = 0
     last_event_at: float | None = None
@@ -42,6 +44,7 @@ class Figures:
         self.n_events += 1
         self.last_event_at = began
         self.lag_seconds = ended - began
+        self.reads.observe(self.lag_seconds)
 
 
 class Health:
@@ -54,6 +57,7 @@ class Health:
         self._clock = time or clock.SystemClock()
         self._lock = threading.Lock()
         self._figures: dict[str, Figures] = {}
+        self.reads = histogram.Histogram()
         self._unreachable: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._told = ""
@@ -61,7 +65,7 @@ class Health:
     def figures(self, kind: str) -> Figures:
         """Return the figures of a kind, to be written by its reader."""
         with self._lock:
-            return self._figures.setdefault(kind, Figures())
+            return self._figures.setdefault(kind, Figures(self.reads))
 
     def all_figures(self) -> list[tuple[str, Figures, float]]:
         """Return each kind's figures, and the age of its last event in seconds (-1 before the first)."""
