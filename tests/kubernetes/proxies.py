@@ -15,7 +15,9 @@ _POLL_SECONDS: Final = 0.2
 State = dict[str, dict[str, bytes]]
 
 
-def sidecar(namespace: str, address: str = "10.1.0.1") -> dict[str, Any]:
+def sidecar(
+    namespace: str, address: str = "10.1.0.1", cluster: str = "Kubernetes", **metadata: str
+) -> dict[str, Any]:
     """Return the node of a sidecar."""
     domain = f"{namespace}.svc.cluster.local"
     return {
@@ -25,7 +27,8 @@ def sidecar(namespace: str, address: str = "10.1.0.1") -> dict[str, Any]:
             "INSTANCE_IPS": address,
             "LABELS": {"app": "client"},
             "ISTIO_VERSION": "1.32.0",
-            "CLUSTER_ID": "Kubernetes",
+            "CLUSTER_ID": cluster,
+            **metadata,
         },
     }
 
@@ -68,6 +71,22 @@ class Proxy:
         """Return the bytes of all that it has, by type and name."""
         with self._lock:
             return {xds: dict(each.raw) for xds, each in self._types.items()}
+
+    def endpoints(self, cluster: str) -> set[str]:
+        """Return the endpoints of an assignment, as `address:port`; none if it has none."""
+        with self._lock:
+            assignment = self._types["EDS"].state.get(cluster)
+            groups = assignment.endpoints if assignment is not None else ()
+            ends = [end.endpoint for group in groups for end in group.lb_endpoints]
+            places = [end.address.socket_address for end in ends]
+        return {f"{place.address}:{place.port_value}" for place in places}
+
+    def domains(self, route: str) -> set[str]:
+        """Return the domains of all virtual hosts of a route configuration; none if there is none."""
+        with self._lock:
+            made = self._types["RDS"].state.get(route)
+            hosts = made.virtual_hosts if made is not None else ()
+            return {domain for host in hosts for domain in host.domains}
 
     def _run(self) -> None:
         while not self._is_closed.is_set():

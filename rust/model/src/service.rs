@@ -123,6 +123,8 @@ pub struct Service {
     pub is_mesh_external: bool,
     /// Virtual addresses and CIDRs, first family first; empty when there is none.
     pub addresses: Vec<Arc<str>>,
+    /// The virtual addresses in other clusters that have it too, where they differ, by the cluster's name.
+    pub addresses_of_clusters: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Addresses navarch or Istio allocated, for proxies that capture DNS.
     pub auto_allocated_addresses: Vec<Arc<str>>,
     /// The ports, in the object's order.

@@ -13,6 +13,7 @@ use crate::destination_rule::DestinationRuleIndex;
 use crate::mutual_tls::{MutualTlsModes, PeerAuthenticationIndex};
 use crate::policy::PolicyIndex;
 use crate::sidecar::SidecarIndex;
+use crate::store::cluster_address::ServicesOfClusters;
 
 /// What a mesh is told of itself at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub(crate) struct ServiceIndex {
     pub(crate) selecting: BTreeMap<Arc<str>, Vec<Shared<Service>>>,
     /// Those with a network's label: gateways between networks.
     pub(crate) with_network: Vec<Shared<Service>>,
+    /// As clients of a cluster know them, where they have other addresses there.
+    pub(crate) of_clusters: ServicesOfClusters,
     /// Whether some service wants or prefers endpoints of the client's own Node.
     pub(crate) has_node_preference: bool,
 }

@@ -13,7 +13,7 @@ use navarch_model::{
 
 use crate::gateway_merge::{MergedGateway, merge_gateways};
 use crate::sidecar::EgressHosts;
-use crate::{MeshSnapshot, NodeGroup};
+use crate::{MeshSnapshot, NodeGroup, ServiceKey};
 
 /// One egress listener with what it imports.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl MeshSnapshot {
             .flatten()
             .cloned();
         let visible = Visible {
-            services: self.visible_services(&group.namespace),
+            services: self.visible_services(group),
             virtual_services: self.visible_virtual_services(&group.namespace),
         };
         let egress = match &sidecar {
@@ -173,13 +173,15 @@ impl MeshSnapshot {
         merge_gateways(&self.gateways_of(&group.labels), &group.service_targets)
     }
 
-    /// Services exported to a namespace, by age.
-    fn visible_services(&self, namespace: &str) -> Vec<Shared<Service>> {
+    /// Services exported to a group's namespace, by age, with the addresses that they have in its cluster.
+    fn visible_services(&self, group: &NodeGroup) -> Vec<Shared<Service>> {
         let default = parse_tokens(&self.mesh_config.default_service_export_to);
+        let of_cluster = self.services.of_clusters.get(&group.cluster_id);
+        let there = |service| of_cluster?.get(&ServiceKey::of(service));
         let services = self.services().iter();
         services
-            .filter(|service| is_service_visible(service, &default, namespace))
-            .cloned()
+            .filter(|service| is_service_visible(service, &default, &group.namespace))
+            .map(|service| there(service).unwrap_or(service).clone())
             .collect()
     }
 

@@ -1,5 +1,6 @@
 //! The one mutable state: objects as they stand, and the parts of the next snapshot.
 
+pub(crate) mod cluster_address;
 mod difference;
 mod dirty;
 mod index;

@@ -104,6 +104,7 @@ impl Registry {
             resolution,
             is_mesh_external: external_name.is_some(),
             addresses,
+            addresses_of_clusters: BTreeMap::new(),
             auto_allocated_addresses: Vec::new(),
             ports: spec.ports.iter().map(convert_port).collect(),
             export_to: annotation_list(&metadata.annotations, ANNOTATION_EXPORT_TO)
@@ -346,7 +347,8 @@ fn convert_port(port: &KubernetesServicePort) -> ServicePort {
     }
 }
 
-fn cluster_addresses(service: &KubernetesService) -> Vec<Arc<str>> {
+/// The virtual addresses of a Service in its own cluster, first family first.
+pub(crate) fn cluster_addresses(service: &KubernetesService) -> Vec<Arc<str>> {
     let spec = &service.spec;
     let all = if spec.cluster_ips.is_empty() {
         std::slice::from_ref(&spec.cluster_ip)

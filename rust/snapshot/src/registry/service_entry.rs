@@ -51,6 +51,7 @@ fn convert_host(
             .iter()
             .map(|a| without_full_mask(a).into())
             .collect(),
+        addresses_of_clusters: BTreeMap::new(),
         auto_allocated_addresses: allocated
             .filter(|a| spec.addresses.is_empty() && (a.host.is_empty() || a.host == host))
             .map(|a| a.value.as_str().into())

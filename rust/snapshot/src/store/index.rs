@@ -19,6 +19,7 @@ use crate::sidecar::SidecarIndex;
 use crate::virtual_service::{MergeOptions, merge_virtual_services};
 use crate::{ChangeSet, ServiceKey};
 
+use super::cluster_address::services_of_clusters;
 use super::dirty::Dirty;
 use super::made_rule::gateway_label_keys;
 use super::{MeshStore, Name, kubernetes_key};
@@ -55,7 +56,10 @@ impl MeshStore {
                     .then(|| cluster.convert_kubernetes_service(service))
             });
             match service {
-                Some(service) => {
+                Some(mut service) => {
+                    let own = &service.addresses;
+                    service.addresses_of_clusters =
+                        self.registry.addresses_of_clusters(&name, own, root);
                     self.converted.kubernetes.insert(name, Shared::new(service));
                 }
                 None => {
@@ -160,6 +164,7 @@ impl MeshStore {
         let is_gateway = |s: &&Shared<Service>| s.labels.contains_key(LABEL_NETWORK);
         ServiceIndex {
             with_network: services.iter().filter(is_gateway).cloned().collect(),
+            of_clusters: services_of_clusters(&services),
             services,
             by_host,
             selecting,
