@@ -125,6 +125,28 @@ class Network:
         _run([*at, "address", "add", f"{NODE_IP}/{PREFIX_LENGTH}", "dev", _BRIDGE])
         _run([*at, "link", "set", _BRIDGE, "up"])
 
+    def add_node_address(self, ip: str) -> None:
+        """Give the node one more address."""
+        at = ["ip", "-n", self.node.name, "address", "replace"]
+        _run([*at, f"{ip}/{PREFIX_LENGTH}", "dev", _BRIDGE])
+
+    def lead(self, ip: str, port: int, to: str) -> None:
+        """Have who is on the node reach a Service's address, as kube-proxy does: `to` is an address with a port."""
+        _run(["ip", "-n", self.node.name, "route", "replace", f"{ip}/32", "dev", _BRIDGE])
+        rule = f"-d {ip}/32 -p tcp --dport {port} -j DNAT --to-destination {to}"
+        _run(
+            [
+                "nsenter",
+                f"--net={self.node.path}",
+                "iptables",
+                "-t",
+                "nat",
+                "-A",
+                "OUTPUT",
+                *rule.split(),
+            ]
+        )
+
     def add(self, name: str, ip: str, *, has_redirection: bool) -> Namespace:
         """Make a namespace with one address; all that it does not know goes to the node."""
         made = self._make(name)
