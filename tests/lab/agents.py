@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests import desk
-from tests.lab import client, meshes, network
+from tests.lab import client, meshes, network, processes
 from tests.lab.planned import Plan, PlannedStage
 
 if TYPE_CHECKING:
@@ -160,6 +161,12 @@ class AgentStage(PlannedStage):
     def stop_agent(self, pod: str) -> int:
         """Send SIGTERM to a pod's agent alone, as the kubelet does; return its exit code."""
         return self._processes.pop(f"{pod}-envoy").stop()
+
+    def tell_agent_to_end(self, pod: str) -> processes.Process:
+        """Send SIGTERM to a pod's agent alone; return it, which is then the caller's to wait for."""
+        agent = self._processes.pop(f"{pod}-envoy")
+        agent.send(signal.SIGTERM)
+        return agent
 
     def resident_kib(self, pod: str) -> int:
         """Return how much memory a pod's agent has resident."""

@@ -183,3 +183,11 @@ def test_a_pod_leaves_without_a_lost_request(stage: agents.AgentStage) -> None:
     assert stage.stop_agent("server-1") == 0
     assert slow.result().status == 200
     assert stage.ask_agent("server-1", "/healthz/ready", agents.READY_PORT).status == 0
+
+
+def test_told_to_end_twice_an_agent_gives_no_more_time(stage: agents.AgentStage) -> None:
+    """It does not hang while Envoy drains, and ends with Envoy's code, not by force."""
+    agent = stage.tell_agent_to_end("web-1")
+    stage.wait(lambda: "Envoy drains for" in stage.log("web-1"), "it drains")
+    assert agent.stop() == 0
+    assert "connections get no more time" in stage.log("web-1")

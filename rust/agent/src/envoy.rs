@@ -182,7 +182,7 @@ impl Supervisor {
         })
     }
 
-    /// Run Envoy until it ends or `stop` is told; return the exit code to end with.
+    /// Run Envoy until it ends or `stop` is told; told again, it gets no more time. Return the exit code to end with.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) -> Result<u8, EnvoyError> {
         let mut n_failures = 0;
         loop {
@@ -197,8 +197,13 @@ impl Supervisor {
                     }
                     n_failures = if began.elapsed() > STEADY { 0 } else { n_failures + 1 };
                 }
-                _ = stop.wait_for(|is_stopped| *is_stopped) => {
-                    self.drain(&mut child).await;
+                () = told(&mut stop) => {
+                    tokio::select! {
+                        () = self.drain(&mut child) => {}
+                        () = told_again(&mut stop) => {
+                            tracing::info!("told again: connections get no more time");
+                        }
+                    }
                     return Ok(self.stop(&mut child).await);
                 }
             }
@@ -207,7 +212,7 @@ impl Supervisor {
                 .min(LAST_PAUSE);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stop.wait_for(|is_stopped| *is_stopped) => return Ok(0),
+                () = told(&mut stop) => return Ok(0),
             }
         }
     }
@@ -294,6 +299,19 @@ impl Supervisor {
         // As above.
         let _ = child.kill().await;
         0
+    }
+}
+
+/// Wait until `stop` is told. What it is told in is let go of here: who tells it anew waits for that.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    // The sender lives as long as the agent.
+    let _ = stop.wait_for(|is_stopped| *is_stopped).await;
+}
+
+async fn told_again(stop: &mut watch::Receiver<bool>) {
+    if stop.changed().await.is_err() {
+        // Nobody is left who could tell.
+        std::future::pending::<()>().await;
     }
 }
 
