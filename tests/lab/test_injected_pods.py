@@ -211,7 +211,9 @@ def finish_move(stage: clustered.Stage) -> None:
     stage.create_pod(clustered.pod("istio", SHOP), "10.77.1.6")
     stage.serve("istio", SHOP, ISTIO_IP, "istio")
     wait_answer(stage, "web", "istio", ISTIO_IP)
-    assert stage.releases["stable"].process.stop() == 0
+    former = stage.releases["stable"]
+    assert former.process.stop() == 0
+    assert "ERROR" not in former.log.read_text()
     for source in ("web", "moved"):
         assert ask(stage, source, "server", SERVER_IP).status == 200
 

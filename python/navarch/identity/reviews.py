@@ -45,9 +45,13 @@ class Desk:
         self._reviewer = reviewer
 
     def run(self, stop: threading.Event) -> None:
-        """Answer until `stop` is set."""
+        """Answer until `stop` is set, or the server has ended."""
         while not stop.is_set():
-            taken = self._core.next_review(_WAIT_SECONDS)
+            try:
+                taken = self._core.next_review(_WAIT_SECONDS)
+            except errors.CoreError:
+                # It drains and ends before its workers are told to.
+                return
             if taken is not None:
                 review, question = taken
                 self._core.answer_review(review, self._answer(question))
