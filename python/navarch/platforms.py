@@ -33,6 +33,7 @@ class Platforms:
         self.cluster: cluster.Cluster | None = None
         self.reviewer: reviews.KubernetesReviewer | None = None
         self._lease: lease.Lease | None = None
+        """Of what belongs to no revision."""
         self._selection: selection.Selection | None = None
         self._mesh_source = mesh_settings.MESH_CONFIG.source
         self.writers: list[tuple[str, Callable[[threading.Event], None]]] = []
@@ -73,15 +74,17 @@ class Platforms:
         self.reviewer = reviews.KubernetesReviewer(made.api)
         self.sources += made.readers
         self.growing.append(self._remote)
-        hold = lease.Lease(
-            made.api, told.system_namespace, f"navarch-writer-{told.revision}", _identity()
+        # Of its own, for the cluster's ends with the readers, before Leases are given up.
+        holder, identity = client.Client(access), _identity()
+        own, shared = (
+            lease.Lease(holder, told.system_namespace, name, identity)
+            for name in (f"navarch-writer-{told.revision}", "navarch-writer")
         )
-        self._lease = hold
-        wanted = {
-            kind.key_kind: kind.wanted for kind in cluster.select_kinds(catalog, is_remote=False)
-        }
-        writer = status.StatusWriter(made.place, wanted, hold, self.statuses)
-        self.writers += [("lease", hold.run), ("status", writer.run)]
+        self._lease = shared
+        named = {kind.key_kind: kind for kind in cluster.select_kinds(catalog, is_remote=False)}
+        holds = status.Holds(told.revision, own, shared)
+        writer = status.StatusWriter(made.place, named, holds, self.statuses)
+        self.writers += [("lease", own.run), ("lease-shared", shared.run), ("status", writer.run)]
 
     def _add_mesh_settings(self, told: settings.Settings, made: cluster.Cluster) -> None:
         """Read the ConfigMap for what no file is named."""

@@ -266,9 +266,7 @@ def test_one_of_two_replicas_writes_and_the_other_takes_over(
 
     def holder() -> str:
         with contextlib.suppress(Exception):
-            lease = admin.get(
-                "coordination.k8s.io/v1", "Lease", "istio-system", "navarch-writer-default"
-            )
+            lease = admin.get("coordination.k8s.io/v1", "Lease", "istio-system", "navarch-writer")
             return str(lease["spec"].get("holderIdentity") or "")
         return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import signal
 import sys
@@ -161,10 +162,60 @@ def test_two_revisions_serve_side_by_side_while_namespaces_move(
             expect_timeout(moved, 10)
             leases = admin.list("coordination.k8s.io/v1", "Lease", "istio-system")
             names = {each["metadata"]["name"] for each in leases}
-            assert {"navarch-writer-stable", "navarch-writer-canary"} <= names
+            assert {"navarch-writer", "navarch-writer-stable", "navarch-writer-canary"} <= names
         old.process.stop(signal.SIGTERM)
         with proxies.Proxy(new.grpc_port, proxies.sidecar("default")) as moved:
             assert CLUSTER in moved.state()["CDS"], "the new revision serves without the old one"
+
+
+def test_of_two_revisions_one_writes_what_both_read_and_each_its_own(
+    own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
+) -> None:
+    """They may think differently of an object: the subset that it names is one revision's alone.
+
+    Subsets are looked for where routes are made, for proxies.
+    """
+    own = own_cluster()
+    admin = prepare(own)
+    meshes.install_definitions(admin, "DestinationRule", "VirtualService")
+    subset = rule("a", "stable", 3)
+    subset["spec"]["subsets"] = [{"name": "v1", "labels": {"version": "v1"}}]
+    common = meshes.virtual_service("common", "a", "a")
+    common["spec"]["http"][0]["route"][0]["destination"]["subset"] = "v1"
+    admin.apply([subset, common, rule("a-next", "canary", 4)])
+
+    def told(kind: str, name: str) -> dict[str, str]:
+        found = admin.get("networking.istio.io/v1", kind, "default", name)
+        made = (found.get("status") or {}).get("conditions", [])
+        return {each["type"]: each["status"] for each in made}
+
+    def expect(kind: str, name: str, wanted: str) -> None:
+        what = f"{kind} {name}: {wanted}"
+        processes.wait_until(lambda: told(kind, name).get("ResolvedRefs") == wanted, what, 40)
+
+    flags = ("--revision", "stable")
+    with meshes.Navarch(tmp_path / "old", own.kubeconfig(), *flags) as old:
+        old.wait_ready()
+        expect("VirtualService", "common", "True")
+        flags = ("--revision", "canary")
+        with (
+            meshes.Navarch(tmp_path / "new", own.kubeconfig(), *flags) as new,
+            proxies.Proxy(old.grpc_port, proxies.sidecar("default")),
+        ):
+            new.wait_ready()
+            with proxies.Proxy(new.grpc_port, proxies.sidecar("default")):
+                processes.wait_until(
+                    lambda: "unknown-subset" in json.dumps(new.diagnostics()), "it is missed", 30
+                )
+                expect("DestinationRule", "a-next", "True")
+                admin.apply(meshes.virtual_service("later", "b", "a"))
+                expect("VirtualService", "later", "True")
+                assert told("VirtualService", "common")["ResolvedRefs"] == "True"
+                assert old.process.stop(signal.SIGTERM) == 0
+                leases = admin.list("coordination.k8s.io/v1", "Lease", "istio-system")
+                holders = {each["metadata"]["name"]: each["spec"] for each in leases}
+                assert holders["navarch-writer-stable"]["holderIdentity"] == "", "it is given up"
+                expect("VirtualService", "common", "False")
 
 
 def rule(name: str, revision: str, seconds: int) -> apis.Object:

@@ -55,10 +55,6 @@ class Lease:
         is_fresh = self._clock.now() - self._renewed_at < LEASE_SECONDS - RENEW_SECONDS
         return self._is_held.is_set() and is_fresh
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until the Lease is held; return whether it is."""
-        return self._is_held.wait(seconds) and self.is_held
-
     def run(self, stop: threading.Event) -> None:
         """Take and keep the Lease until `stop` is set, then give it up so that another need not wait."""
         try:

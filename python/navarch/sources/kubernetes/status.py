@@ -1,7 +1,8 @@
-"""Writes statuses into objects: each change once, by the replica that holds the Lease."""
+"""Writes statuses into objects: each change once, by the replica that holds the object's Lease."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from navarch import records
     from navarch.runtime import mailbox
-    from navarch.sources.kubernetes import discovery, lease, reader
+    from navarch.sources.kubernetes import lease, reader
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _NOT_FOUND: Final = 404
 _FORBIDDEN: Final = 403
 _BUSY: Final = 429
 _SERVER_ERROR: Final = 500
+_REVISION: Final = "istio.io/rev"
 _CONTROLLER: Final = "istio.io/gateway-controller"
 _OTHERS: Final = {"parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists of which each controller has its own entries."""
@@ -36,35 +38,61 @@ Wanted = dict[str, Any]
 """A status without times and generations, and `observedGeneration` where it is known."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holds:
+    """Who writes where several revisions of the control plane are side by side.
+
+    Attributes:
+        revision: Of this control plane.
+        own: Held by the replica that writes what is labelled with the revision: no other reads it.
+        shared: Held by one replica of all revisions, which writes what all of them read.
+    """
+
+    revision: str
+    own: lease.Lease
+    shared: lease.Lease
+
+    def of(self, found: Mapping[str, Any], *, has_revisions: bool) -> lease.Lease:
+        """Return the Lease of an object, of a kind that is read by revision or by all."""
+        label = (found["metadata"].get("labels") or {}).get(_REVISION)
+        return self.own if has_revisions and label == self.revision else self.shared
+
+    def is_any_held(self) -> bool:
+        """Whether there is anything to write for this replica."""
+        return self.own.is_held or self.shared.is_held
+
+
 class StatusWriter:
     """Takes wanted statuses from a mailbox, latest per object."""
 
     def __init__(
         self,
         place: reader.Place,
-        kinds: Mapping[str, discovery.Wanted],
-        hold: lease.Lease,
+        kinds: Mapping[str, reader.Kind],
+        holds: Holds,
         wanted: mailbox.Mailbox[records.SourceKey, Wanted],
         time: clock.Clock | None = None,
     ) -> None:
         self._client = place.api
         self._resources = place.resources
         self._kinds = kinds
-        self._lease = hold
+        self._holds = holds
         self._wanted = wanted
         self._clock = time or clock.SystemClock()
         self._schedule = backoff.Backoff()
         self._pending: dict[records.SourceKey, Wanted] = {}
+        self._of_others: dict[lease.Lease, dict[records.SourceKey, Wanted]] = {}
+        """What another replica writes, by the Lease with which it would be this one's to write."""
         self.n_written = 0
         self.n_failed = 0
         self._refused: set[str] = set()
 
     def run(self, stop: threading.Event) -> None:
-        """Write until `stop` is set; without the Lease only remember what is wanted."""
+        """Write until `stop` is set; without a Lease only remember what is wanted."""
         n_failures = 0
         while not stop.is_set():
-            self._pending.update(self._wanted.take(_WAIT_SECONDS))
-            if not self._pending or not self._lease.wait(_WAIT_SECONDS):
+            self._note_wanted()
+            if not self._pending or not self._holds.is_any_held():
                 continue
             try:
                 self._write_pending(stop)
@@ -76,9 +104,20 @@ class StatusWriter:
                     _log.warning("statuses can't be written: %s", error)
                 self._clock.wait(stop, self._schedule.delay_seconds(n_failures, 1.0))
 
+    def _note_wanted(self) -> None:
+        """Wait for what is wanted, and take over what was another's."""
+        told = dict(self._wanted.take(_WAIT_SECONDS))
+        for hold, waiting in self._of_others.items():
+            for key in told:
+                waiting.pop(key, None)
+            if hold.is_held:
+                self._pending.update(waiting)
+                waiting.clear()
+        self._pending.update(told)
+
     def _write_pending(self, stop: threading.Event) -> None:
         for key in sorted(self._pending):
-            if stop.is_set() or not self._lease.is_held:
+            if stop.is_set() or not self._holds.is_any_held():
                 return
             status = self._pending[key]
             if key.kind not in self._refused and self._write(key, status):
@@ -87,13 +126,18 @@ class StatusWriter:
             del self._pending[key]
 
     def _write(self, key: records.SourceKey, status: Wanted) -> bool:
-        """Write one status if the object has another; return whether anything was written."""
-        resource = self._resources.find(self._kinds[key.kind])
+        """Write one status if it is ours to write and the object has another; return whether anything was written."""
+        kind = self._kinds[key.kind]
+        resource = self._resources.find(kind.wanted)
         if resource is None:
             return False
         path = resource.path_of(key.namespace, key.name)
         try:
             found = self._client.read(path)
+            hold = self._holds.of(found, has_revisions=kind.has_revisions)
+            if not hold.is_held:
+                self._of_others.setdefault(hold, {})[key] = status
+                return False
             body = merge_status(found, status, _now())
             if body is None:
                 return False
