@@ -283,6 +283,18 @@ def test_rights_are_named_one_by_one_and_explained(rendered: Render) -> None:
                 assert f"`{resource}`" in text, f"docs/install.md does not say why {resource}"
 
 
+def test_what_images_are_made_of_is_there() -> None:
+    """Whatever is copied from the repository is in it, and what is copied from another stage names one."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
+    copies = re.findall(r"^COPY (?:--from=(\S+) )?(.+) \S+$", text, re.MULTILINE)
+    assert copies
+    for stage, sources in copies:
+        missing = [] if stage else [each for each in sources.split() if not (ROOT / each).exists()]
+        assert missing == [], f"COPY {sources}"
+        assert stage in {"", *stages}, f"COPY --from={stage}"
+
+
 def test_images_are_named_without_a_registry_and_run_without_root() -> None:
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     stages = re.findall(r"^FROM (\S+)(.*?)(?=^FROM|\Z)", text, re.MULTILINE | re.DOTALL)
