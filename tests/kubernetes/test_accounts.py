@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.extension, pytest.mark.kubernetes, pytest.mark.timeout(240)]
 
 
-def namespace(name: str) -> apis.Object:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+def namespace(name: str, **labels: str) -> apis.Object:
+    metadata = {"name": name, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
-def test_every_namespace_has_the_roots_also_after_someone_changed_them(
+def test_every_namespace_that_counts_has_the_roots_also_after_someone_changed_them(
     own_cluster: Callable[..., clusters.Cluster], tmp_path: Path
 ) -> None:
     own = own_cluster()
     own.grant("navarch", meshes.RIGHTS)
     admin = own.api()
-    admin.apply([namespace("istio-system"), namespace("before")])
+    admin.apply([namespace("istio-system"), namespace("before", mesh="yes"), namespace("outside")])
+    selectors = 'discoverySelectors: [{matchLabels: {mesh: "yes"}}]'
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"mesh": selectors}}
+    admin.apply(settings | {"metadata": {"name": "istio", "namespace": "istio-system"}})
 
     def held(name: str) -> str:
         with contextlib.suppress(apis.ApiError):
@@ -48,7 +52,7 @@ def test_every_namespace_has_the_roots_also_after_someone_changed_them(
         navarch.wait_ready()
         processes.wait_until(lambda: "BEGIN CERTIFICATE" in held("before"), "the roots", 30)
         pem = held("before")
-        admin.apply(namespace("after"))
+        admin.apply(namespace("after", mesh="yes"))
         processes.wait_until(lambda: held("after") == pem, "a new namespace has them", 20)
         wrong = {"apiVersion": "v1", "kind": "ConfigMap", "data": {roots.KEY: "x"}}
         admin.apply(wrong | {"metadata": {"name": roots.NAME, "namespace": "after"}})
@@ -56,6 +60,9 @@ def test_every_namespace_has_the_roots_also_after_someone_changed_them(
         admin.delete(wrong | {"metadata": {"name": roots.NAME, "namespace": "after"}})
         processes.wait_until(lambda: held("after") == pem, "they are back", 20)
         assert held("kube-system") == ""
+        assert held("outside") == "", "it is not selected"
+        admin.apply(namespace("outside", mesh="yes"))
+        processes.wait_until(lambda: held("outside") == pem, "it is selected now", 20)
 
 
 def test_tokens_and_rights_are_looked_up(cluster: clusters.Cluster) -> None:

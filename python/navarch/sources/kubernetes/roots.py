@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from navarch import errors, records
 from navarch.runtime import backoff, clock
 from navarch.sources.kubernetes import client, discovery, reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from navarch.sources.kubernetes import lease
 
@@ -46,6 +46,7 @@ class RootCertificates:
         """
         self._client = place.api
         self._lease = hold
+        self._selection = place.selection
         self._find_roots = find_roots
         self._namespaces = _Seen()
         self._maps = _Seen()
@@ -87,8 +88,16 @@ class RootCertificates:
         for key, text in sorted(self._namespaces.objects().items()):
             if stop.is_set() or not self._lease.is_held:
                 return
-            if key.name not in _LEFT_OUT and not _is_ending(text):
+            if self._counts(key.name, json.loads(text)):
                 self._write(key.name, known.get(key.name), roots)
+
+    def _counts(self, name: str, namespace: Mapping[str, Any]) -> bool:
+        """Return whether a namespace is to have the roots; one that counts no more keeps those it has."""
+        is_ending = (namespace.get("status") or {}).get("phase") == "Terminating"
+        if name in _LEFT_OUT or is_ending:
+            return False
+        labels = namespace["metadata"].get("labels") or {}
+        return self._selection is None or self._selection.is_chosen(name, labels)
 
     def _write(self, namespace: str, known: bytes | None, roots: str) -> None:
         if known is not None and (json.loads(known).get("data") or {}).get(KEY) == roots:
@@ -149,8 +158,3 @@ class _Seen:
 
 def _bound(each: reader.KindReader, seen: _Seen) -> Callable[[threading.Event], None]:
     return lambda stop: each.run(seen, stop)
-
-
-def _is_ending(text: bytes) -> bool:
-    phase = (json.loads(text).get("status") or {}).get("phase")
-    return bool(phase == "Terminating")

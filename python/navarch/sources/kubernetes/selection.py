@@ -102,11 +102,19 @@ class Selection:
         with self._changed:
             listener.met[1].clear()
 
+    def is_chosen(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Return whether a namespace with these labels counts."""
+        with self._changed:
+            return self._chooses(namespace, labels)
+
     def _is_selected(self, cluster: str, namespace: str) -> bool:
+        return self._chooses(namespace, self._labels.get((cluster, namespace), {}))
+
+    def _chooses(self, namespace: str, labels: Mapping[str, str]) -> bool:
         if not self._selectors or namespace == self._root:
             return True
-        labels = {_NAME_LABEL: namespace, **self._labels.get((cluster, namespace), {})}
-        return any(is_match(each, labels) for each in self._selectors)
+        named = {_NAME_LABEL: namespace, **labels}
+        return any(is_match(each, named) for each in self._selectors)
 
     def _tell_void(self) -> None:
         for listener in self._listeners:
