@@ -119,6 +119,8 @@ class AgentStage(PlannedStage):
             file.chmod(0o644)
         proxy = {"discoveryAddress": SECURE, "binaryPath": str(self._envoy), "concurrency": 1}
         proxy["proxyStatsMatcher"] = {"inclusionRegexps": [r".*ssl\.handshake"]}
+        if pod.has_virtual_hosts_apart:
+            proxy["proxyMetadata"] = {"NAVARCH_VHDS": "true"}
         told = {
             "POD_NAME": pod.name,
             "POD_NAMESPACE": meshes.NAMESPACE,

@@ -68,19 +68,29 @@ class Lab(Stage):
                 self.write(name, objects)
 
     def submit(
-        self, host: str, path: str = "/", headers: dict[str, str] | None = None, port: int = 0
+        self,
+        host: str,
+        path: str = "/",
+        headers: dict[str, str] | None = None,
+        port: int = 0,
+        pod: str = "web-1",
     ) -> concurrent.futures.Future[client.Reply]:
-        """Make an HTTP request from `web-1` to a service by its name, or to an address."""
+        """Make an HTTP request from a pod to a service by its name, or to an address."""
         service = next((s for s in meshes.SERVICES if s.name == host), None)
         ip, number = (service.ip, service.port.number) if service else (host, port)
         told = {"Host": host} | (headers or {})
-        return self._namespaces["web-1"].submit(client.get, ip, port or number, path, told)
+        return self._namespaces[pod].submit(client.get, ip, port or number, path, told)
 
     def get(
-        self, host: str, path: str = "/", headers: dict[str, str] | None = None, port: int = 0
+        self,
+        host: str,
+        path: str = "/",
+        headers: dict[str, str] | None = None,
+        port: int = 0,
+        pod: str = "web-1",
     ) -> client.Reply:
-        """Make an HTTP request from `web-1` and wait for the answer."""
-        return self.submit(host, path, headers, port).result()
+        """Make an HTTP request from a pod and wait for the answer."""
+        return self.submit(host, path, headers, port, pod).result()
 
     def get_many(self, host: str, n_requests: int) -> list[client.Reply]:
         """Make many HTTP requests from `web-1`, several at a time."""

@@ -61,6 +61,8 @@ class Pod:
         account: The service account that it runs as.
         has_agent: Whether its proxy has an identity, as the injector marks it for the pod's clients.
         has_redirection: Whether a sidecar gets all traffic; if not, only what is sent to its listeners.
+        has_virtual_hosts_apart: Whether its proxy asks for virtual hosts as resources of their own (VHDS).
+        drain_seconds: How long its proxy keeps a listener that is gone, and the listener's routes; Envoy's own default.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Pod:
     has_redirection: bool = True
     account: str = "default"
     has_agent: bool = False
+    has_virtual_hosts_apart: bool = False
+    drain_seconds: int = 600
 
     @property
     def labels(self) -> dict[str, str]:
@@ -109,6 +113,7 @@ SERVICES: Final = (
 PODS: Final = (
     Pod("web-1", "10.77.1.1", "web"),
     Pod("web-2", "10.77.1.2", "web", xds="sotw"),
+    Pod("web-3", "10.77.1.3", "web", has_virtual_hosts_apart=True, drain_seconds=2),
     Pod("reviews-v1", "10.77.2.1", "reviews"),
     Pod("reviews-v2", "10.77.2.2", "reviews", "v2"),
     Pod("ratings-1", "10.77.3.1", "ratings"),

@@ -131,9 +131,11 @@ class Stage(abc.ABC):
         flags += ["--redirect" if pod.is_redirected else "--no-redirect"]
         flags += [word for k, v in pod.labels.items() for word in ("--label", f"{k}={v}")]
         flags += ["--locality", f"{meshes.REGION}/{pod.zone}"] if pod.zone else []
+        flags += ["--metadata", "NAVARCH_VHDS=true"] if pod.has_virtual_hosts_apart else []
         file = self.dir / f"{pod.name}.yaml"
         self._bootstrap(file, flags)
         command = [str(self._envoy), "-c", str(file), *_ENVOY]
+        command += ["--drain-time-s", str(pod.drain_seconds)]
         if pod.nameserver:
             resolver = self.dir / f"{pod.name}.resolv.conf"
             resolver.write_text(f"nameserver {pod.nameserver}\noptions ndots:0\n")

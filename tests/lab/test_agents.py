@@ -35,7 +35,14 @@ def plan() -> Plan:
     http = meshes.Port("http", 80, 8080)
     return Plan(
         pods=(
-            meshes.Pod("web-1", "10.77.1.1", "web", account="web", has_agent=True),
+            meshes.Pod(
+                "web-1",
+                "10.77.1.1",
+                "web",
+                account="web",
+                has_agent=True,
+                has_virtual_hosts_apart=True,
+            ),
             meshes.Pod(
                 "server-1",
                 SERVER_IP,
@@ -76,6 +83,14 @@ def test_mutual_tls_comes_by_itself(stage: agents.AgentStage) -> None:
     shown = reply.told["headers"]["x-forwarded-client-cert"]
     assert f"URI={TRUST}/web" in shown
     assert f"By={TRUST}/server" in shown
+
+
+def test_routes_in_pieces_come_through_the_agent(stage: agents.AgentStage) -> None:
+    """Who asks for them in the proxy's configuration gets virtual hosts as resources of their own; others do not."""
+    assert stage.get("server").status == 200
+    types = {each["proxy"].split("~")[2]: each["types"] for each in stage.sync_status()}
+    assert types[f"web-1.{meshes.NAMESPACE}"]["vhds"]["status"] == "SYNCED"
+    assert "vhds" not in types[f"server-1.{meshes.NAMESPACE}"]
 
 
 def test_permissive_takes_both(stage: agents.AgentStage) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.extension, pytest.mark.envoy, pytest.mark.timeout(120)]
 
-# One asks for differences, the other for the state of the world.
-each_client = pytest.mark.parametrize("client", ["web-1", "web-2"])
+# One asks for differences, one for the state of the world, one for virtual hosts as resources of their own.
+each_client = pytest.mark.parametrize("client", ["web-1", "web-2", "web-3"])
 
 # A program that RE2 compiles and Istio's admission lets pass, but that is over Envoy's limit of
 # re2.max_program_size.error_level: https://www.envoyproxy.io/docs/envoy/latest/api-v3/type/matcher/v3/regex.proto

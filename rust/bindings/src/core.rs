@@ -11,7 +11,7 @@ use navarch_model::Proxy;
 use navarch_serve::secure::{
     CredentialReferences, SecretSource, SecretStore, SecureOptions, SecureServer, join,
 };
-use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, StreamLimits, debug};
+use navarch_serve::{AdsServer, Fleet, MeshEpochs, Metrics, Pusher, StreamLimits, TypeUrl, debug};
 use navarch_snapshot::MeshOptions;
 use pyo3::types::PyBytes;
 use pyo3::{Bound, PyErr, Python, pyclass, pyfunction, pymethods};
@@ -126,8 +126,13 @@ impl Core {
         Ok(cross(py, || {
             let proxy = Proxy::from_node_json(node_json)?;
             let (snapshot, _) = self.epochs.translate(&proxy);
-            let resources = navarch_serve::TypeUrl::ALL
+            let is_told = |t: &TypeUrl| {
+                // Most proxies have none apart from their route configurations.
+                *t != TypeUrl::VirtualHost || !snapshot.resources(*t).is_empty()
+            };
+            let resources = TypeUrl::ALL
                 .into_iter()
+                .filter(is_told)
                 .map(|type_url| {
                     let texts = resources_to_json(&snapshot, type_url);
                     (

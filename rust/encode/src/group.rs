@@ -17,6 +17,7 @@ use navarch_translate::lds::{ListenerInputs, OutboundPlaces};
 use navarch_translate::{cds, eds, lds, nds, rds};
 
 use crate::cache::ResourceCache;
+use crate::pieces::{PieceChanges, Pieces};
 use crate::resource::{Body, EncodedResource};
 use crate::resource_snapshot::ResourcePart;
 
@@ -34,6 +35,8 @@ pub struct GroupResources {
     conflicts: Vec<Diagnostic>,
     /// Outbound listeners by port and address.
     listeners: BTreeMap<(u32, Arc<str>), Arc<str>>,
+    /// The virtual hosts, where they are resources of their own.
+    pieces: Pieces,
 }
 
 impl GroupResources {
@@ -45,6 +48,7 @@ impl GroupResources {
             unmade: BTreeMap::new(),
             conflicts: Vec::new(),
             listeners: BTreeMap::new(),
+            pieces: Pieces::default(),
         };
         group.gather_all(cache, mesh);
         group
@@ -154,8 +158,11 @@ impl GroupResources {
         self.conflicts = rds::gateway_conflicts(&scope);
         let names = inputs.iter().flat_map(ListenerInputs::route_names);
         let names = names.map(str::to_owned).collect();
-        let routes = resolve_routes(cache, mesh, &scope, &names);
+        self.pieces.clear();
+        let mut pieces = PieceChanges::default();
+        let routes = self.resolve_routes(cache, mesh, &names, &mut pieces);
         self.set(TypeUrl::Route, routes);
+        self.set(TypeUrl::VirtualHost, pieces.made);
         self.gather_names(cache, mesh);
     }
 
@@ -233,12 +240,45 @@ impl GroupResources {
         let stale: BTreeSet<String> = stale.map(|name| (*name).to_owned()).collect();
         let gone = known.items().filter(|route| !wanted.contains(&*route.name));
         let gone: Names = gone.map(|route| Arc::clone(&route.name)).collect();
+        let mut pieces = PieceChanges::default();
+        for route in &gone {
+            self.pieces.remove(route, &mut pieces);
+        }
         let made = if stale.is_empty() {
             Made::new()
         } else {
-            resolve_routes(cache, mesh, &self.scope, &stale)
+            self.resolve_routes(cache, mesh, &stale, &mut pieces)
         };
         self.part.change_items(TypeUrl::Route, made, &gone);
+        let (made, gone) = (pieces.made, pieces.gone);
+        self.part.change_items(TypeUrl::VirtualHost, made, &gone);
+    }
+
+    /// Build route configurations; of those in pieces the frames, and note which pieces differ.
+    fn resolve_routes(
+        &mut self,
+        cache: &ResourceCache,
+        mesh: &MeshSnapshot,
+        names: &BTreeSet<String>,
+        pieces: &mut PieceChanges,
+    ) -> Made {
+        let inputs = rds::route_inputs(mesh, &self.scope, names);
+        if !self.scope.group.has_virtual_hosts_apart {
+            let build = |inputs: &rds::RouteConfigurationInputs<'_>| {
+                let (routes, faults) = rds::build_route_configuration(inputs);
+                (Some(routes), faults)
+            };
+            return resolve(cache, &inputs, build, |_, _| ());
+        }
+        for inputs in &inputs {
+            self.pieces.update(cache, inputs, pieces);
+        }
+        let frames: Vec<_> = inputs
+            .iter()
+            .map(rds::RouteConfigurationInputs::frame)
+            .collect();
+        let build = |frame: &_| (Some(rds::build_frame(frame)), Vec::new());
+        resolve(cache, &frames, build, |_, _| ())
     }
 
     fn gather_names(&mut self, cache: &ResourceCache, mesh: &MeshSnapshot) {
@@ -298,20 +338,6 @@ fn resolve<I: Hash, M: Body>(
 fn resolve_endpoints(cache: &ResourceCache, inputs: &[EndpointInputs]) -> Made {
     let build = |inputs: &_| (Some(eds::build_load_assignment(inputs)), Vec::new());
     resolve(cache, inputs, build, |_, _| ())
-}
-
-fn resolve_routes(
-    cache: &ResourceCache,
-    mesh: &MeshSnapshot,
-    scope: &ProxyScope,
-    names: &BTreeSet<String>,
-) -> Made {
-    let build = |inputs: &rds::RouteConfigurationInputs<'_>| {
-        let (routes, faults) = rds::build_route_configuration(inputs);
-        (Some(routes), faults)
-    };
-    let inputs = rds::route_inputs(mesh, scope, names);
-    resolve(cache, &inputs, build, |_, _| ())
 }
 
 fn services<'a>(

@@ -14,6 +14,7 @@ pub const fn plural_name(type_url: TypeUrl) -> &'static str {
         TypeUrl::Endpoint => "endpoints",
         TypeUrl::Listener => "listeners",
         TypeUrl::Route => "routes",
+        TypeUrl::VirtualHost => "virtual_hosts",
         TypeUrl::NameTable => "names",
         TypeUrl::ExtensionConfig => "extensions",
         TypeUrl::Secret => "secrets",

@@ -10,7 +10,7 @@ use navarch_envoy::envoy::config::core::v3::TypedExtensionConfig;
 use navarch_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use navarch_envoy::envoy::config::listener::v3::filter::ConfigType;
 use navarch_envoy::envoy::config::listener::v3::{Filter, Listener};
-use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
+use navarch_envoy::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use navarch_envoy::envoy::extensions::transport_sockets::tls::v3::Secret;
 use navarch_envoy::field::envoy::extensions::filters::network::http_connection_manager::v3::{
     http_connection_manager, rds,
@@ -38,7 +38,8 @@ pub struct EncodedResource {
     pub version: Version,
     /// The encoded `google.protobuf.Any` that holds the message.
     pub any: Bytes,
-    /// The names that it makes Envoy ask for: a cluster's endpoints, a listener's routes; sorted.
+    /// The names that it makes Envoy ask for: a cluster's endpoints, a listener's routes; of a route configuration in
+    /// pieces its own, under which its virtual hosts are. Sorted.
     pub references: Box<[Arc<str>]>,
     /// What the builder had to say of the objects it was made from.
     pub diagnostics: Box<[Diagnostic]>,
@@ -223,6 +224,20 @@ fn route_config_name(filter: &Filter) -> Option<&str> {
 
 impl Resource for RouteConfiguration {
     const TYPE: TypeUrl = TypeUrl::Route;
+
+    fn resource_name(&self) -> &str {
+        &self.name
+    }
+
+    fn visit_references(&self, visit: &mut dyn FnMut(&str)) {
+        if self.vhds.is_some() {
+            visit(&self.name);
+        }
+    }
+}
+
+impl Resource for VirtualHost {
+    const TYPE: TypeUrl = TypeUrl::VirtualHost;
 
     fn resource_name(&self) -> &str {
         &self.name

@@ -159,6 +159,15 @@ impl ResourceList {
         chunk.get(at)
     }
 
+    /// The resources whose names are `<folder>/` and something without a slash.
+    pub fn under(&self, folder: &str) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        let first = format!("{folder}/");
+        let from = first.clone();
+        let rest = self.items().skip_while(move |r| *r.name < *from);
+        let below = rest.map_while(move |r| r.name.strip_prefix(&first).map(|name| (r, name)));
+        below.filter_map(|(r, name)| (!name.contains('/')).then_some(r))
+    }
+
     /// All resources as the `resources` field of a `DiscoveryResponse`; one copy for all who ask.
     pub fn sotw_body(&self) -> Bytes {
         self.sotw.get(|| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use navarch_envoy::TypeUrl;
 
+use crate::pieces::route_of;
 use crate::resource::EncodedResource;
 use crate::resource_list::ResourceList;
 use crate::version::Version;
@@ -96,6 +97,11 @@ impl Resources {
         self.shared.items().chain(self.own.items())
     }
 
+    /// The resources whose names are `<folder>/` and something without a slash.
+    pub fn iter_under(&self, folder: &str) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        self.shared.under(folder).chain(self.own.under(folder))
+    }
+
     /// How many resources there are.
     pub fn len(&self) -> usize {
         self.shared.len() + self.own.len()
@@ -161,7 +167,8 @@ impl ResourceSnapshot {
             .all(|(a, b)| a.is_same(b))
     }
 
-    /// What is named and not there: endpoints of an EDS cluster, routes of a listener.
+    /// What is named and not there: endpoints of an EDS cluster, routes of a listener, any virtual host of a route
+    /// configuration in pieces, the route configuration of a virtual host.
     ///
     /// Envoy waits for such a resource before it uses the one that names it, so the list is empty for
     /// every snapshot that is served.
@@ -182,7 +189,31 @@ impl ResourceSnapshot {
                 }));
             }
         }
+        found.extend(self.find_lost_pieces());
         found
+    }
+
+    /// Route configurations in pieces without any, and pieces of none.
+    fn find_lost_pieces(&self) -> Vec<Inconsistency> {
+        let (routes, hosts) = (
+            self.resources(TypeUrl::Route),
+            self.resources(TypeUrl::VirtualHost),
+        );
+        let of_hosts: BTreeSet<&str> = hosts.iter().filter_map(|h| route_of(&h.name)).collect();
+        let in_pieces: BTreeSet<&str> = routes
+            .iter()
+            .flat_map(|route| route.references.iter().map(|name| &**name))
+            .collect();
+        let lost = |type_url, name: &&str| Inconsistency {
+            type_url,
+            name: Arc::from(*name),
+            missing: Arc::from(*name),
+        };
+        let bare = in_pieces.difference(&of_hosts);
+        let bare = bare.map(|name| lost(TypeUrl::Route, name));
+        let loose = of_hosts.difference(&in_pieces);
+        let loose = loose.map(|name| lost(TypeUrl::VirtualHost, name));
+        bare.chain(loose).collect()
     }
 
     /// Whether everything that is named is there.

@@ -14,6 +14,8 @@ pub enum TypeUrl {
     Listener,
     /// Route configurations (RDS).
     Route,
+    /// Virtual hosts of route configurations in pieces (VHDS).
+    VirtualHost,
     /// The name table of Istio's agent (NDS), one resource.
     NameTable,
     /// Extension configurations, `TypedExtensionConfig` (ECDS).
@@ -24,11 +26,12 @@ pub enum TypeUrl {
 
 impl TypeUrl {
     /// Every type, in push order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Cluster,
         Self::Endpoint,
         Self::Listener,
         Self::Route,
+        Self::VirtualHost,
         Self::NameTable,
         Self::ExtensionConfig,
         Self::Secret,
@@ -44,6 +47,7 @@ impl TypeUrl {
             Self::Endpoint => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
             Self::ExtensionConfig => {
                 "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -59,6 +63,7 @@ impl TypeUrl {
             Self::Endpoint => "eds",
             Self::Listener => "lds",
             Self::Route => "rds",
+            Self::VirtualHost => "vhds",
             Self::NameTable => "nds",
             Self::ExtensionConfig => "ecds",
             Self::Secret => "sds",
@@ -98,7 +103,7 @@ mod tests {
     use crate::envoy::config::core::v3::TypedExtensionConfig;
     use crate::envoy::config::endpoint::v3::ClusterLoadAssignment;
     use crate::envoy::config::listener::v3::Listener;
-    use crate::envoy::config::route::v3::RouteConfiguration;
+    use crate::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
     use crate::envoy::extensions::transport_sockets::tls::v3::Secret;
     use crate::istio::networking::nds::v1::NameTable;
 
@@ -109,6 +114,7 @@ mod tests {
             ClusterLoadAssignment::type_url(),
             Listener::type_url(),
             RouteConfiguration::type_url(),
+            VirtualHost::type_url(),
             NameTable::type_url(),
             TypedExtensionConfig::type_url(),
             Secret::type_url(),

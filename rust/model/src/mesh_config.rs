@@ -292,6 +292,19 @@ pub struct ProxyConfig {
     pub tracing: Option<ProxyTracing>,
     pub connection_settings: Option<ConnectionSettings>,
     pub mesh_id: String,
+    pub proxy_metadata: ProxyMetadata,
+}
+
+/// The environment of a proxy, as far as the control plane heeds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default)]
+pub struct ProxyMetadata {
+    /// Whether virtual hosts are resources of their own (docs/decisions/025-routes-in-pieces.md).
+    #[serde(
+        rename = "NAVARCH_VHDS",
+        deserialize_with = "crate::proxy::flexible_bool"
+    )]
+    pub navarch_vhds: bool,
 }
 
 /// Tracing of one proxy, as far as the dynamic configuration has it (the tracer itself is the bootstrap's).

@@ -59,10 +59,20 @@ pub struct Proxy {
     pub locality: Locality,
     /// What else the node tells of itself.
     pub metadata: NodeMetadata,
+    /// Whether virtual hosts are resources of their own for it (VHDS), rather than parts of route configurations.
+    pub has_virtual_hosts_apart: bool,
 }
 
+/// The first Envoy that takes virtual hosts from an ADS stream (<https://github.com/envoyproxy/envoy/pull/42812>).
+const FIRST_WITH_VIRTUAL_HOSTS_APART: (u32, u32) = (1, 38);
+
 /// A boolean that node metadata may write as a string.
-fn flexible_bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(crate) fn flexible_bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(flexible_choice(deserializer)?.unwrap_or_default())
+}
+
+/// The same, where no word is a third answer.
+fn flexible_choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {
@@ -70,12 +80,12 @@ fn flexible_bool<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::
         Text(String),
         Number(f64),
     }
-    Ok(match Option::<Form>::deserialize(deserializer)? {
-        Some(Form::Bool(value)) => value,
-        Some(Form::Text(text)) => matches!(text.as_str(), "true" | "1" | "TRUE" | "True"),
-        Some(Form::Number(value)) => value != 0.0,
-        None => false,
-    })
+    let form = Option::<Form>::deserialize(deserializer)?;
+    Ok(form.map(|form| match form {
+        Form::Bool(value) => value,
+        Form::Text(text) => matches!(text.as_str(), "true" | "1" | "TRUE" | "True"),
+        Form::Number(value) => value != 0.0,
+    }))
 }
 
 /// A text that node metadata may write as a number or boolean.
@@ -158,6 +168,21 @@ pub struct NodeMetadata {
     /// A stock Envoy's word that its bootstrap has a secret source for `default` and `ROOTCA` (a static cluster `sds-grpc`).
     #[serde(deserialize_with = "flexible_bool")]
     pub workload_certificate: bool,
+    /// Whether virtual hosts are resources of their own; `None` leaves it to `PROXY_CONFIG`.
+    #[serde(deserialize_with = "flexible_choice")]
+    pub navarch_vhds: Option<bool>,
+}
+
+impl NodeMetadata {
+    /// Whether the node wants virtual hosts as resources of their own: by its own word, else by its `ProxyConfig`.
+    fn wants_virtual_hosts_apart(&self) -> bool {
+        let by_config = || {
+            self.proxy_config
+                .as_ref()
+                .map(|c| c.proxy_metadata.navarch_vhds)
+        };
+        self.navarch_vhds.or_else(by_config).unwrap_or_default()
+    }
 }
 
 impl Proxy {
@@ -173,6 +198,18 @@ impl Proxy {
             metadata: Option<NodeMetadata>,
             locality: NodeLocality,
             extensions: Vec<Extension>,
+            user_agent_build_version: BuildVersion,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct BuildVersion {
+            version: Option<SemanticVersion>,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct SemanticVersion {
+            major_number: u32,
+            minor_number: u32,
         }
         #[derive(Deserialize, Default)]
         #[serde(default)]
@@ -204,7 +241,13 @@ impl Proxy {
             zone: node.locality.zone.into(),
             subzone: node.locality.sub_zone.into(),
         };
-        Self::new(&node.id, metadata, locality)
+        let mut proxy = Self::new(&node.id, metadata, locality)?;
+        // One that does not say what it is has been set up by hand, and is believed.
+        let version = node.user_agent_build_version.version;
+        proxy.has_virtual_hosts_apart &= version.is_none_or(|version| {
+            (version.major_number, version.minor_number) >= FIRST_WITH_VIRTUAL_HOSTS_APART
+        });
+        Ok(proxy)
     }
 
     /// A proxy from a node's id, metadata and locality.
@@ -257,6 +300,7 @@ impl Proxy {
             )));
         }
         Ok(Self {
+            has_virtual_hosts_apart: metadata.wants_virtual_hosts_apart(),
             id: id.into(),
             kind,
             ip_addresses,
@@ -322,5 +366,28 @@ mod tests {
         assert!(!stock.is_istio() && stock.has_workload_certificate());
         let istios = r#"[{"name": "envoy.filters.http.router"}, {"name": "istio.alpn"}]"#;
         assert!(proxy(istios).is_istio() && proxy("[]").is_istio());
+    }
+
+    #[test]
+    fn virtual_hosts_are_apart_by_the_nodes_word_and_for_an_envoy_that_can() {
+        let is_apart = |metadata: &str, version: &str| {
+            let node = format!(
+                r#"{{"id": "sidecar~10.0.0.1~a.b~b.svc.cluster.local", "metadata": {metadata}{version}}}"#
+            );
+            let proxy = Proxy::from_node_json(node.as_bytes()).unwrap();
+            proxy.has_virtual_hosts_apart
+        };
+        let of_minor = |n: u32| {
+            format!(
+                r#", "user_agent_build_version": {{"version": {{"major_number": 1, "minor_number": {n}}}}}"#
+            )
+        };
+        let (by_mesh, against) = (
+            r#"{"PROXY_CONFIG": {"proxyMetadata": {"NAVARCH_VHDS": "true", "OTHER": "x"}}}"#,
+            r#"{"NAVARCH_VHDS": "false", "PROXY_CONFIG": {"proxyMetadata": {"NAVARCH_VHDS": "true"}}}"#,
+        );
+        assert!(is_apart(r#"{"NAVARCH_VHDS": true}"#, "") && is_apart(by_mesh, &of_minor(38)));
+        assert!(!is_apart("{}", &of_minor(40)) && !is_apart(against, ""));
+        assert!(!is_apart(r#"{"NAVARCH_VHDS": "true"}"#, &of_minor(37)));
     }
 }

@@ -6,7 +6,7 @@
 //! is taken, so a slow reader costs one response of memory and skips what is outdated.
 //!
 //! Rules (<https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>):
-//! one outstanding response for each type; CDS → EDS → LDS → RDS; removals of clusters and endpoints last;
+//! one outstanding response for each type; CDS → EDS → LDS → RDS → VHDS; removals of clusters and endpoints last;
 //! listeners and routes wait until the clusters before them are acknowledged, and their endpoints asked for and
 //! acknowledged too.
 
@@ -17,6 +17,7 @@ mod selection;
 mod sotw;
 mod subscription;
 mod type_session;
+mod virtual_hosts;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use subscription::NameSets;
 use nonce::{NonceMatch, Nonces, match_nonce};
 use subscription::Names;
 use type_session::TypeSession;
+use virtual_hosts::RouteFollower;
 
 /// The most names in one request; an Envoy of a mesh with 10,000 services stays far below.
 pub const MAX_NAMES_PER_REQUEST: usize = 100_000;
@@ -135,6 +137,7 @@ pub struct Session {
     types: [TypeSession; TypeUrl::COUNT],
     nonces: Nonces,
     names: Arc<NameSets>,
+    routes: RouteFollower,
     are_secrets_held: bool,
 }
 
@@ -148,6 +151,7 @@ impl Session {
             types,
             nonces: Nonces::default(),
             names,
+            routes: RouteFollower::default(),
             are_secrets_held: false,
         }
     }
@@ -156,6 +160,10 @@ impl Session {
     pub fn set_target(&mut self, target: Arc<ResourceSnapshot>) {
         let endpoints = target.resources(TypeUrl::Endpoint);
         self.types[TypeUrl::Endpoint.index()].expect_no_more_than(endpoints);
+        let [before, after] = [&self.target, &target].map(|t| t.resources(TypeUrl::Route));
+        if !before.is_same(after) {
+            self.routes.note_change();
+        }
         self.target = target;
     }
 
@@ -222,6 +230,15 @@ impl Session {
         };
         // A delta is told once, so names count even beside a stale nonce.
         delta::subscribe(state, request, names);
+        if type_url == TypeUrl::Route
+            && !was_subscribed
+            && let Some(versions) = &state.known
+        {
+            self.routes.note_brought(versions, names.resources);
+        }
+        if count > 0 || !was_subscribed {
+            self.routes.note_change();
+        }
         self.heed(answer.as_ref());
         Ok(match answer {
             Some(answer) => answer,
@@ -300,14 +317,29 @@ impl Session {
         if type_url == TypeUrl::Secret {
             return self.are_secrets_held;
         }
-        matches!(type_url, TypeUrl::Listener | TypeUrl::Route)
-            && !self.types[type_url.index()].must_answer()
+        if type_url == TypeUrl::VirtualHost && (!self.has_asked(type_url) || self.owes_routes()) {
+            return true;
+        }
+        matches!(
+            type_url,
+            TypeUrl::Listener | TypeUrl::Route | TypeUrl::VirtualHost
+        ) && !self.types[type_url.index()].must_answer()
             && (self.types[TypeUrl::Cluster.index()].is_in_flight()
                 || self.types[TypeUrl::Endpoint.index()].is_warming()
                 || self.is_expecting())
     }
 
+    /// Whether route configurations are still to be sent.
+    fn owes_routes(&self) -> bool {
+        let routes = &self.types[TypeUrl::Route.index()];
+        let target = self.target.resources(TypeUrl::Route);
+        routes.is_subscribed() && (routes.must_answer() || !routes.is_led_to(target))
+    }
+
     fn compose(&mut self, type_url: TypeUrl) -> Option<Response> {
+        if type_url == TypeUrl::VirtualHost {
+            self.lead_virtual_hosts();
+        }
         let may_remove = self.may_remove();
         let target = self.target.resources(type_url);
         let state = &mut self.types[type_url.index()];
@@ -322,7 +354,24 @@ impl Session {
         if type_url == TypeUrl::Cluster && response.is_some() {
             self.warm_endpoints();
         }
+        if type_url == TypeUrl::Route && response.is_some() {
+            let routes = self.types[TypeUrl::Route.index()].resources_in_flight();
+            self.routes.note_sent(routes);
+        }
         response
+    }
+
+    fn lead_virtual_hosts(&mut self) {
+        if !self.routes.is_stale() {
+            return;
+        }
+        let [routes, hosts] = [TypeUrl::Route, TypeUrl::VirtualHost];
+        let what = (self.target.resources(routes), self.target.resources(hosts));
+        if let Ok([routes, hosts]) = self.types.get_disjoint_mut([routes.index(), hosts.index()])
+            && hosts.is_subscribed()
+        {
+            self.routes.lead(routes, hosts, what);
+        }
     }
 
     fn compose_removals(&mut self, type_url: TypeUrl) -> Option<Response> {
@@ -340,7 +389,8 @@ impl Session {
 
     /// Whether clusters and endpoints may go: no listener or route of the client can still name them.
     fn may_remove(&self) -> bool {
-        [TypeUrl::Listener, TypeUrl::Route].into_iter().all(|t| {
+        let users = [TypeUrl::Listener, TypeUrl::Route, TypeUrl::VirtualHost];
+        users.into_iter().all(|t| {
             let state = &self.types[t.index()];
             let target = self.target.resources(t);
             !state.is_subscribed() || (state.is_quiet(target) && !state.is_behind(target))

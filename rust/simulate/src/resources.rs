@@ -7,7 +7,7 @@ use navarch_envoy::envoy::config::core::v3::{
 };
 use navarch_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use navarch_envoy::envoy::config::listener::v3::Listener;
-use navarch_envoy::envoy::config::route::v3::RouteConfiguration;
+use navarch_envoy::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use navarch_envoy::istio::networking::nds::v1::NameTable;
 use navarch_envoy::{Any, any};
 use prost::Message as _;
@@ -36,8 +36,20 @@ impl Resources<'_> {
         self.all()
     }
 
+    /// With its virtual hosts, by their plain names, also where they are resources of their own.
     pub(crate) fn route_configuration(self, name: &str) -> Option<RouteConfiguration> {
-        self.find(name)
+        let mut routes: RouteConfiguration = self.find(name)?;
+        if routes.vhds.is_some() {
+            let apart = self.0.resources(VirtualHost::TYPE).iter_under(name);
+            let apart = apart.filter_map(|found| decode(found));
+            routes
+                .virtual_hosts
+                .extend(apart.map(|mut host: VirtualHost| {
+                    host.name.drain(..=name.len());
+                    host
+                }));
+        }
+        Some(routes)
     }
 
     pub(crate) fn cluster(self, name: &str) -> Option<Cluster> {

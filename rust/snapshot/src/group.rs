@@ -48,6 +48,8 @@ pub struct NodeGroup {
     pub canonical_revision: String,
     /// What a gateway's workload serves, which tells its ports; empty for sidecars.
     pub service_targets: Vec<ServiceTarget>,
+    /// Whether virtual hosts are resources of their own, rather than parts of route configurations.
+    pub has_virtual_hosts_apart: bool,
     /// The node's metadata without what tells workloads of one kind apart.
     pub metadata: NodeMetadata,
 }
@@ -83,6 +85,7 @@ impl MeshSnapshot {
             node_name: String::new(),
             workload_name: String::new(),
             labels: Labels::new(),
+            navarch_vhds: None,
             ..proxy.metadata.clone()
         };
         Shared::new(NodeGroup {
@@ -110,6 +113,7 @@ impl MeshSnapshot {
                 ProxyKind::Router => self.service_targets(proxy),
                 ProxyKind::Sidecar => Vec::new(),
             },
+            has_virtual_hosts_apart: proxy.has_virtual_hosts_apart,
             metadata,
         })
     }

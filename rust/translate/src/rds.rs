@@ -2,7 +2,8 @@
 //!
 //! [`route_inputs`] finds everything that matters, and by it the names and domains of all virtual hosts;
 //! [`build_route_configuration`] makes the message. A virtual host is a piece of its own
-//! ([`VirtualHostInputs`]): a change of one VirtualService makes one anew.
+//! ([`VirtualHostInputs`]): a change of one VirtualService makes one anew. For proxies that take virtual hosts apart
+//! ([`PieceInputs`]) it is a resource, too.
 
 mod action;
 mod base64;
@@ -18,6 +19,7 @@ mod inbound;
 mod indexes;
 mod inputs;
 mod name;
+mod pieces;
 mod report;
 mod retry;
 mod route;
@@ -43,7 +45,7 @@ use prost::Message;
 use virtual_host::write_virtual_host;
 use wire::{RouteList, TYPICAL_ROUTES_BYTES, encode_route_configuration};
 
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, References};
 
 pub(crate) use domain::short_names;
 pub use host_names::HostNames;
@@ -52,6 +54,7 @@ pub use inputs::{
     DestinationFacts, Destinations, PortNumbers, RouteClient, RouteConfigurationInputs,
     RouteSource, RouteViewer, ServiceRoute, UnknownHosts, VirtualHostInputs, VirtualServiceRoutes,
 };
+pub use pieces::{FrameInputs, PieceInputs, build_frame, build_piece};
 pub(crate) use selection::Precedence;
 pub(crate) use string_match::quote;
 pub use virtual_host::{ALLOW_ANY, ALLOW_ANY_DYNAMIC_DNS, BLOCK_ALL};
@@ -101,6 +104,7 @@ pub fn build_route_configuration(
     let hosts = inputs.virtual_hosts.iter();
     let capacity_bytes = hosts.map(|host| host.names.len() + TYPICAL_ROUTES_BYTES);
     let name = (&inputs.name, capacity_bytes.sum());
+    let rest = (rest.as_slice(), References::Nothing);
     let encoded = encode_route_configuration(name, rest, |out| {
         let mut routes = RouteList::new(false);
         for virtual_host in &inputs.virtual_hosts {
@@ -118,13 +122,18 @@ static REST: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
         validate_clusters: Some(false),
         ..RouteConfiguration::default()
     };
-    let known = RouteConfiguration {
+    [known_settings().encode_to_vec(), unknown.encode_to_vec()]
+});
+
+/// A known route configuration without its name and its virtual hosts.
+fn known_settings() -> RouteConfiguration {
+    RouteConfiguration {
+        validate_clusters: Some(false),
         max_direct_response_body_size_bytes: Some(MAX_DIRECT_RESPONSE_BYTES),
         ignore_port_in_host_matching: true,
-        ..unknown.clone()
-    };
-    [known.encode_to_vec(), unknown.encode_to_vec()]
-});
+        ..RouteConfiguration::default()
+    }
+}
 
 /// Whether the proxies of a scope tell upstreams how often a request was tried.
 fn has_attempt_count(scope: &ProxyScope) -> bool {

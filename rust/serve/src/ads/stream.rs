@@ -208,7 +208,9 @@ impl<R: XdsRequest> AdsStream<R> {
             return self.apply(&request);
         }
         match self.identify(request.node()) {
-            Ok(proxy) => {
+            Ok(mut proxy) => {
+                // State of the world has no form for them.
+                proxy.has_virtual_hosts_apart &= R::VARIANT == Variant::Delta;
                 let connection = self.fleet.connect(Shared::new(proxy), R::VARIANT);
                 if let Some(line) = self.line.take() {
                     connection.attach(line);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use navarch_encode::Resources;
+use navarch_encode::{Resources, route_of};
 use navarch_envoy::TypeUrl;
 
 /// The name that subscribes to everything.
@@ -59,9 +59,12 @@ pub(super) struct Changes {
     pub(super) is_wildcard_again: bool,
 }
 
-/// Everything, or names, or both.
+/// Everything, or names, or both; of virtual hosts those of route configurations.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
+    /// Whether names are those of route configurations, whose virtual hosts all are meant: the client's own names do not
+    /// count, see [`super::virtual_hosts`].
+    is_of_routes: bool,
     is_wildcard: bool,
     /// Wildcard because the first request had no names (the form from before `*`).
     is_legacy: bool,
@@ -86,6 +89,7 @@ impl Names<'_> {
 impl Default for Subscription {
     fn default() -> Self {
         Self {
+            is_of_routes: false,
             is_wildcard: false,
             is_legacy: false,
             names: Vec::new().into(),
@@ -98,7 +102,13 @@ impl Subscription {
     ///
     /// Without names it means everything, for the types that have that form; for the others, nothing.
     pub(super) fn first(type_url: TypeUrl, requested: &[String], names: Names<'_>) -> Self {
-        let mut subscription = Self::default();
+        let mut subscription = Self {
+            is_of_routes: type_url == TypeUrl::VirtualHost,
+            ..Self::default()
+        };
+        if subscription.is_of_routes {
+            return subscription;
+        }
         if requested.is_empty() && type_url.has_legacy_wildcard() {
             subscription.is_wildcard = true;
             subscription.is_legacy = true;
@@ -113,7 +123,7 @@ impl Subscription {
     }
 
     pub(super) fn names(&self) -> &[Arc<str>] {
-        &self.names
+        if self.is_of_routes { &[] } else { &self.names }
     }
 
     pub(super) fn has_name(&self, name: &str) -> bool {
@@ -121,14 +131,27 @@ impl Subscription {
     }
 
     pub(super) fn covers(&self, name: &str) -> bool {
+        if self.is_of_routes {
+            return route_of(name).is_some_and(|route| self.has_name(route));
+        }
         self.is_wildcard || self.has_name(name)
+    }
+
+    /// Ask for the virtual hosts of these route configurations; those whose are not asked for any more.
+    pub(super) fn replace_routes(&mut self, routes: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+        if routes.iter().eq(self.names.iter()) {
+            return Vec::new();
+        }
+        let before = std::mem::replace(&mut self.names, routes.iter().cloned().collect());
+        let dropped = before.iter().filter(|route| !routes.contains(*route));
+        dropped.cloned().collect()
     }
 
     /// Take over the full list of names of a later state-of-the-world request.
     ///
     /// No names keep a wildcard that began without names, and unsubscribe from all otherwise.
     pub(super) fn replace(&mut self, requested: &[String], names: Names<'_>) -> Changes {
-        if requested.is_empty() && self.is_legacy {
+        if self.is_of_routes || (requested.is_empty() && self.is_legacy) {
             return Changes::default();
         }
         let was_wildcard = self.is_wildcard;
@@ -175,6 +198,9 @@ impl Subscription {
         names: Names<'_>,
     ) -> Changes {
         let mut changes = Changes::default();
+        if self.is_of_routes {
+            return changes;
+        }
         let mut set: Option<BTreeSet<Arc<str>>> = None;
         for name in subscribe {
             if name == WILDCARD {

@@ -12,7 +12,7 @@ use navarch_envoy::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use navarch_envoy::google::rpc::Status;
 
 use super::nonce::Nonce;
-use super::selection::Selection;
+use super::selection::{Gone, Selection};
 use super::subscription::{Changes, Subscription};
 use super::{Outcome, Rejection, TypeStatus, Variant, rejection};
 
@@ -44,6 +44,8 @@ pub(super) struct TypeSession {
     pub(super) claimed_version: String,
     /// Resources that are gone and not yet told, with the versions that the client holds (delta).
     pub(super) withheld: BTreeMap<Arc<str>, Option<Version>>,
+    /// Resources that the client is not to hold any more, though they may be there, and that it is to be told so (delta).
+    pub(super) released: Vec<Gone>,
     /// Resources that are gone and still sent (state of the world).
     pub(super) retained: Vec<Arc<EncodedResource>>,
     /// Parts of a rejected response, to be sent apart so that one bad resource keeps no other back.
@@ -72,6 +74,7 @@ impl TypeSession {
             known: None,
             claimed_version: String::new(),
             withheld: BTreeMap::new(),
+            released: Vec::new(),
             retained: Vec::new(),
             isolated: VecDeque::new(),
             refused: BTreeMap::new(),
@@ -134,6 +137,7 @@ impl TypeSession {
             && !self.must_answer()
             && self.isolated.is_empty()
             && self.withheld.is_empty()
+            && self.released.is_empty()
             && self.retained.is_empty()
             && self.sent.is_same(target)
     }
@@ -149,6 +153,16 @@ impl TypeSession {
 
     pub(super) fn covers(&self, name: &str) -> bool {
         self.subscription.as_ref().is_some_and(|s| s.covers(name))
+    }
+
+    /// Ask for the virtual hosts of other route configurations; those whose are not asked for any more.
+    pub(super) fn replace_routes(&mut self, routes: &BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
+        let subscription = self.subscription.as_mut();
+        let dropped = subscription.map_or_else(Vec::new, |s| s.replace_routes(routes));
+        if !dropped.is_empty() {
+            self.keep_covered();
+        }
+        dropped
     }
 
     /// Begin, or begin anew: nothing of before counts.
@@ -198,6 +212,11 @@ impl TypeSession {
             self.expected.clear();
         }
         self.asked.extend(changes.asked);
+        self.keep_covered();
+    }
+
+    /// Forget what concerns names that are not asked for.
+    fn keep_covered(&mut self) {
         let mut asked = std::mem::take(&mut self.asked);
         asked.retain(|name| self.covers(name));
         self.asked = asked;
@@ -262,6 +281,10 @@ impl TypeSession {
             return;
         }
         let resources: Vec<_> = selection.resources().collect();
+        if self.type_url == TypeUrl::VirtualHost && !resources.is_empty() {
+            // Envoy takes nothing of it for that route configuration, so what is gone is told again by itself.
+            self.released.extend(selection.removed.iter().cloned());
+        }
         match resources.as_slice() {
             [] => {}
             [culprit] => {
@@ -313,6 +336,11 @@ impl TypeSession {
             }
             Variant::Sotw => {}
         }
+        let released = std::mem::take(&mut self.released);
+        let is_gone = |(name, _): &Gone| !self.covers(name) || target.find(name).is_none();
+        selection
+            .removed
+            .extend(released.into_iter().filter(is_gone));
         selection
             .removed
             .retain(|(name, _)| !selection.absent.contains(name));
@@ -430,10 +458,14 @@ impl TypeSession {
         });
     }
 
+    /// The resources that are sent and not answered yet.
+    pub(super) fn resources_in_flight(&self) -> impl Iterator<Item = &Arc<EncodedResource>> {
+        self.in_flight.iter().flat_map(|f| f.selection.resources())
+    }
+
     /// The names that the resources in flight make the client ask for.
     pub(super) fn references_in_flight(&self) -> Vec<Arc<str>> {
-        let resources = self.in_flight.iter().flat_map(|f| f.selection.resources());
-        resources
+        self.resources_in_flight()
             .flat_map(|r| r.references.iter().cloned())
             .collect()
     }

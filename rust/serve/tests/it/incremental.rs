@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-const N_PROXIES: usize = 6;
+const N_PROXIES: usize = 8;
 
 fn proxies() -> [Shared<Proxy>; N_PROXIES] {
     let read = |kind: &str, namespace: &str, ip: &str, metadata: Value| {
@@ -78,6 +78,18 @@ fn proxies() -> [Shared<Proxy>; N_PROXIES] {
             "shop",
             &pod_ip("shop", "b"),
             json!({"ENABLE_SELF_DISCOVERY": "true", "WORKLOAD_NAME": "b"}),
+        ),
+        read(
+            "sidecar",
+            "shop",
+            "10.9.0.3",
+            json!({"ISTIO_VERSION": "1.32.0", "NAVARCH_VHDS": "true"}),
+        ),
+        read(
+            "router",
+            "shop",
+            "10.9.0.4",
+            json!({"LABELS": {"app": "gate"}, "NAVARCH_VHDS": "true"}),
         ),
     ]
 }

@@ -15,6 +15,8 @@ mod session_laws;
 #[cfg(test)]
 mod session_order;
 #[cfg(test)]
+mod session_pieces;
+#[cfg(test)]
 mod session_table;
 #[cfg(test)]
 mod world;

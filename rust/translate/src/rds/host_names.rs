@@ -82,6 +82,11 @@ impl HostNames {
         self.fields.len() > self.name.end
     }
 
+    /// The domains as fields of the message.
+    pub(super) fn domain_fields(&self) -> &[u8] {
+        &self.fields.as_slice()[self.name.end..]
+    }
+
     /// Name and domains as fields of the message.
     pub(super) fn fields(&self) -> &[u8] {
         self.fields.as_slice()

@@ -32,6 +32,28 @@ pub(super) fn write_virtual_host(
     out: &mut Writer,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
+    let rest = gather_routes(inputs, routes, diagnostics);
+    routes.write_virtual_host(&inputs.names, rest, out);
+}
+
+/// The virtual host as a message of its own, by another name.
+pub(super) fn write_virtual_host_as(
+    name: &str,
+    inputs: &VirtualHostInputs<'_>,
+    out: &mut Writer,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut routes = RouteList::new(inputs.is_sorted);
+    let rest = gather_routes(inputs, &mut routes, diagnostics);
+    routes.append_virtual_host(name, &inputs.names, rest, out);
+}
+
+/// Gather the routes of a virtual host; its fields behind them, encoded.
+fn gather_routes(
+    inputs: &VirtualHostInputs<'_>,
+    routes: &mut RouteList,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> &'static [u8] {
     routes.clear(inputs.is_sorted);
     match &inputs.routes {
         RouteSource::Service(service) => add_service_route(routes, service),
@@ -45,8 +67,7 @@ pub(super) fn write_virtual_host(
             routes.push(true, |out| out.append_message(&route));
         }
     }
-    let rest = &REST[usize::from(inputs.has_attempt_count)][usize::from(inputs.is_https_only)];
-    routes.write_virtual_host(&inputs.names, rest, out);
+    &REST[usize::from(inputs.has_attempt_count)][usize::from(inputs.is_https_only)]
 }
 
 /// What a virtual host has behind its routes, encoded, by whether attempts are counted and only HTTPS is served.

@@ -24,7 +24,7 @@ pub(super) const TYPICAL_ROUTES_BYTES: usize = 512;
 /// There is room for `capacity_bytes` of them at once; `rest` are the fields behind them, encoded.
 pub(super) fn encode_route_configuration(
     (name, capacity_bytes): (&Arc<str>, usize),
-    rest: &[u8],
+    (rest, references): (&[u8], References),
     write: impl FnOnce(&mut Writer),
 ) -> Encoded<RouteConfiguration> {
     // The name has a key and a length.
@@ -34,7 +34,7 @@ pub(super) fn encode_route_configuration(
     }
     write(&mut out);
     out.append(rest);
-    Encoded::new(name.clone(), out, References::Nothing)
+    Encoded::new(name.clone(), out, references)
 }
 
 /// The routes of one virtual host, as fields of its message.
@@ -110,6 +110,21 @@ impl RouteList {
             rest,
         ];
         out.message_of(route_configuration::VIRTUAL_HOSTS, &parts);
+    }
+
+    /// The same as a message of its own, by another name.
+    pub(super) fn append_virtual_host(
+        &self,
+        name: &str,
+        names: &HostNames,
+        rest: &[u8],
+        out: &mut Writer,
+    ) {
+        out.text(virtual_host::NAME, &[name]);
+        out.append(names.domain_fields());
+        out.append(self.routes.as_slice());
+        out.append(self.catch_alls.as_slice());
+        out.append(rest);
     }
 
     /// The routes as messages.
