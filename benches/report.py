@@ -80,6 +80,9 @@ BARS: Final[dict[str, dict[str, str]]] = {
         "one Service is added: last has it; CPU": "600 ms; 0.5 s",
         "churn: last has it, median; p99; CPU of one core": "-; 150 ms; 40 %",
     },
+    "1,000, delta, in pieces": {
+        "one VirtualService changes: last has it; CPU": "30 ms; 0.05 s",
+    },
     "2,000, delta": {
         "all connect at once: last in sync; CPU": "2.5 s; 2.5 s",
         "peak; resident afterwards": "-; 150 MB",

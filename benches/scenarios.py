@@ -240,9 +240,12 @@ class Bench:
         def make(serial: int) -> tuple[list[load.Marker], world.Service]:
             user = f"canary-{serial:06}-"
             number = self.place.mesh.find_ruled()
-            return [("rds", user)], world.Service(number, user=user)
+            return [(self._route_type(), user)], world.Service(number, user=user)
 
         return self._run(make, n_rounds)
+
+    def _route_type(self) -> str:
+        return "vhds" if self.place.mesh.is_in_pieces else "rds"
 
     def add_services(self, n_rounds: int) -> Rounds:
         """Add a service with one endpoint, each round another; they stay."""
@@ -251,7 +254,8 @@ class Bench:
             service = self.place.make_service(serial)
             host = self.place.mesh.host(service.number)
             ip = service.cluster_ip or world.cluster_ip(service.number)
-            markers = [("cds", host), ("eds", host), ("rds", host), ("lds", f"{ip}_9000")]
+            routes = self._route_type()
+            markers = [("cds", host), ("eds", host), (routes, host), ("lds", f"{ip}_9000")]
             return [*markers, ("eds", service.addresses[0])], service
 
         return self._run(make, n_rounds)

@@ -94,6 +94,19 @@ SUITES: Final = {
             ),
         ),
         Suite(
+            "pieces",
+            "Virtual hosts are resources of their own",
+            (
+                Case(
+                    "1,000, delta, in pieces",
+                    world.World(is_in_pieces=True),
+                    1_000,
+                    scenarios=(*CHANGES, "restart"),
+                    n_rounds=32,
+                ),
+            ),
+        ),
+        Suite(
             "growth-services",
             "Growth of services",
             tuple(_of_services(n) for n in (250, 1_000, 4_000, 8_000)),

@@ -125,12 +125,14 @@ class World:
     Attributes:
         n_rules: How many services have a VirtualService and a DestinationRule.
         is_scoped: Whether a Sidecar in each namespace narrows what its pods see to that namespace.
+        is_in_pieces: Whether sidecars ask for virtual hosts as resources of their own.
     """
 
     n_services: int = 1_000
     n_namespaces: int = 10
     n_rules: int = 200
     is_scoped: bool = False
+    is_in_pieces: bool = False
 
     def __post_init__(self) -> None:
         if self.n_services % self.n_namespaces or self.n_rules > self.n_services:
@@ -204,6 +206,7 @@ class World:
         app = _name(k % self.n_services) if is_of_world else "client"
         labels = {"app": app, "version": f"v{1 + k // self.n_services}" if is_of_world else "v1"}
         version = {"ISTIO_VERSION": "1.32.0"} if is_istio else {}
+        pieces = {"NAVARCH_VHDS": "true"} if self.is_in_pieces else {}
         return {
             "id": f"sidecar~{pod_ip(k)}~{self._pod(k)}.{namespace}~{namespace}.svc.{_DOMAIN}",
             "cluster": f"{app}.{namespace}",
@@ -216,6 +219,7 @@ class World:
                 "SERVICE_ACCOUNT": app,
                 "LABELS": labels,
                 **version,
+                **pieces,
             },
         }
 

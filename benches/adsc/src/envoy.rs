@@ -1,8 +1,9 @@
 //! What one Envoy asks for and acknowledges: a state machine without I/O.
 //!
 //! As Envoy starts: CDS first, then the endpoints of its clusters, then listeners, then the route
-//! configurations that they name. Every response is acknowledged; nothing is ever rejected. On another stream it asks for
-//! all of that at once, and says what it has: in delta by the versions of its resources.
+//! configurations that they name; once one of these is in pieces, virtual hosts, without names. Every response is
+//! acknowledged; nothing is ever rejected. On another stream it asks for all of that at once, and says what it has: in
+//! delta by the versions of its resources.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +74,10 @@ impl Subscription {
     fn restart(&mut self, variant: Variant, type_url: TypeUrl) -> Request {
         self.nonce.clear();
         let mut request = subscribe_all(type_url);
-        let is_named = !matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener);
+        let is_named = !matches!(
+            type_url,
+            TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::VirtualHost
+        );
         match variant {
             Variant::Sotw => {
                 request.version.clone_from(&self.version);
@@ -82,8 +86,12 @@ impl Subscription {
                 }
             }
             Variant::Delta => {
+                let added = match type_url {
+                    TypeUrl::VirtualHost => Vec::new(),
+                    _ => self.wanted.iter().collect(),
+                };
                 request.names = Names::Delta {
-                    added: self.wanted.iter().collect(),
+                    added,
                     removed: Vec::new(),
                 };
                 let is_wanted = |name: &NameId| !is_named || self.wanted.contains(*name);
@@ -107,6 +115,8 @@ pub(crate) struct Envoy {
     listeners: Subscription,
     endpoints: Subscription,
     routes: Subscription,
+    /// Its names are those of route configurations in pieces, and of those whose virtual hosts have come.
+    virtual_hosts: Subscription,
     /// The route configurations of each listener that has some.
     routes_of: BTreeMap<NameId, Vec<NameId>>,
     /// Whether the name table was asked for and has not come.
@@ -125,6 +135,7 @@ impl Envoy {
             listeners: Subscription::default(),
             endpoints: Subscription::default(),
             routes: Subscription::default(),
+            virtual_hosts: Subscription::default(),
             routes_of: BTreeMap::new(),
             awaits_names: asks_names,
         }
@@ -146,6 +157,9 @@ impl Envoy {
         if self.routes.wanted.len() > 0 {
             requests.push(self.routes.restart(variant, TypeUrl::Route));
         }
+        if self.virtual_hosts.wanted.len() > 0 {
+            requests.push(self.virtual_hosts.restart(variant, TypeUrl::VirtualHost));
+        }
         requests
     }
 
@@ -156,18 +170,21 @@ impl Envoy {
             && !self.awaits_names
             && self.endpoints.is_complete()
             && self.routes.is_complete()
+            && self.virtual_hosts.is_complete()
     }
 
     /// What is still missing, in words.
     pub(crate) fn missing(&self) -> String {
         format!(
-            "clusters {}, {} of {} endpoints, listeners {}, {} of {} routes",
+            "clusters {}, {} of {} endpoints, listeners {}, {} of {} routes, virtual hosts of {} of {}",
             self.has_clusters,
             self.endpoints.have.len(),
             self.endpoints.wanted.len(),
             self.has_listeners,
             self.routes.have.len(),
             self.routes.wanted.len(),
+            self.virtual_hosts.have.len(),
+            self.virtual_hosts.wanted.len(),
         )
     }
 
@@ -183,9 +200,13 @@ impl Envoy {
                 vec![self.ack_named(type_url, message, &self.endpoints)]
             }
             TypeUrl::Listener => self.on_listeners(message),
-            TypeUrl::Route => {
-                self.routes.add(message);
-                vec![self.ack_named(type_url, message, &self.routes)]
+            TypeUrl::Route => self.on_routes(message),
+            TypeUrl::VirtualHost => {
+                for (_, route) in &message.references {
+                    self.virtual_hosts.have.insert(*route);
+                }
+                self.virtual_hosts.note(message);
+                vec![ack(type_url, message)]
             }
             TypeUrl::NameTable => {
                 self.awaits_names = false;
@@ -248,6 +269,21 @@ impl Envoy {
             &mut self.routes,
             wanted,
         ));
+        self.virtual_hosts.wanted.keep_only(&self.routes.wanted);
+        self.virtual_hosts.have.keep_only(&self.routes.wanted);
+        requests
+    }
+
+    fn on_routes(&mut self, message: &Message) -> Vec<Request> {
+        self.routes.add(message);
+        let is_first = self.virtual_hosts.wanted.len() == 0;
+        for (route, _) in &message.references {
+            self.virtual_hosts.wanted.insert(*route);
+        }
+        let mut requests = vec![self.ack_named(TypeUrl::Route, message, &self.routes)];
+        if is_first && self.virtual_hosts.wanted.len() > 0 {
+            requests.push(subscribe_all(TypeUrl::VirtualHost));
+        }
         requests
     }
 
@@ -361,7 +397,7 @@ mod tests {
 
     fn ids() -> Vec<NameId> {
         let mut interner = Interner::default();
-        ["c0", "c1", "l", "r", "c2"]
+        ["c0", "c1", "l", "r", "c2", "r/host"]
             .iter()
             .map(|name| interner.intern(name.as_bytes()))
             .collect()
@@ -417,6 +453,33 @@ mod tests {
         assert!(asked.iter().all(|r| r.version == "v" && r.held.is_empty()));
         let names = [ids[0], ids[1]].into_iter().collect();
         assert_eq!(asked[1].names, Names::All(names));
+    }
+
+    #[test]
+    fn virtual_hosts_are_asked_for_without_names_and_told_again() {
+        use TypeUrl::{Route, VirtualHost};
+        let (ids, mut versions) = (ids(), VersionTable::default());
+        let (r, host) = (ids[3], ids[5]);
+        let mut envoy = bring_up(Variant::Delta, &ids);
+        let asked = envoy.on_message(&message(Route, &[r], &[(r, r)]));
+        assert_eq!(told(&asked), [(Route, "ack"), (VirtualHost, "new")]);
+        assert_eq!(asked[1].names, Names::None);
+        assert!(!envoy.is_in_sync());
+        let hosts = Message {
+            versions: vec![versions.intern(host, b"v1")],
+            ..message(VirtualHost, &[host], &[(host, r)])
+        };
+        assert_eq!(told(&envoy.on_message(&hosts)), [(VirtualHost, "ack")]);
+        assert!(envoy.is_in_sync());
+        let asked = envoy.start();
+        let again = asked.last().unwrap();
+        let nothing = Names::Delta {
+            added: Vec::new(),
+            removed: Vec::new(),
+        };
+        assert_eq!((again.type_url, &again.names), (VirtualHost, &nothing));
+        let held: Vec<_> = again.held.iter().map(|(name, _)| *name).collect();
+        assert_eq!(held, [host]);
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub(crate) struct Message {
     pub(crate) names: Vec<NameId>,
     /// Their versions in the same order; state of the world tells none.
     pub(crate) versions: Vec<VersionId>,
-    /// What they lead to: (cluster, its EDS name), (listener, a route configuration).
+    /// What they lead to: (cluster, its EDS name), (listener, a route configuration), (route configuration in pieces,
+    /// itself), (virtual host, its route configuration).
     pub(crate) references: Vec<(NameId, NameId)>,
     pub(crate) removed: Vec<NameId>,
     pub(crate) len: usize,
@@ -125,6 +126,17 @@ impl Reading<'_> {
                 let route = self.interner.intern(route);
                 message.references.push((name, route));
             }),
+            Some(TypeUrl::Route) if scan::is_in_pieces(body) => {
+                message.references.push((name, name));
+            }
+            Some(TypeUrl::VirtualHost) => {
+                let text = self.interner.name(name);
+                if let Some(end) = text.iter().rposition(|byte| *byte == b'/') {
+                    let route = text[..end].to_vec();
+                    let route = self.interner.intern(&route);
+                    message.references.push((name, route));
+                }
+            }
             _ => {}
         }
     }

@@ -26,6 +26,11 @@ pub(crate) fn find_eds_name(cluster: &[u8]) -> Option<&[u8]> {
     if is_eds { service_name.or(name) } else { None }
 }
 
+/// Whether a route configuration has Envoy ask for its virtual hosts (VHDS).
+pub(crate) fn is_in_pieces(route_configuration: &[u8]) -> bool {
+    find_bytes(route_configuration, 9).is_some()
+}
+
 /// The route configurations that a listener's connection managers ask RDS for.
 pub(crate) fn find_route_names(listener: &[u8], mut found: impl FnMut(&[u8])) {
     let chains = Fields(listener).filter_map(|field| match field {
