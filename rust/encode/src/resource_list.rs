@@ -1,7 +1,7 @@
 //! A sorted, shared list of the resources of one type, in chunks that lists of later epochs share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
@@ -189,6 +189,15 @@ impl ResourceList {
         kept.push((old.version, Arc::clone(&diff)));
         diff
     }
+
+    /// What changed since `old`, for the only one who has these lists: nothing of it is remembered here.
+    pub fn diff_alone_from(&self, old: &Self) -> Arc<ListDiff> {
+        static NOTHING: OnceLock<Arc<ListDiff>> = OnceLock::new();
+        if self.version == old.version {
+            return Arc::clone(NOTHING.get_or_init(Arc::default));
+        }
+        Arc::new(diff_lists(&old.chunks, &self.chunks))
+    }
 }
 
 /// Cut sorted resources into chunks of equal length.
@@ -275,6 +284,20 @@ mod tests {
             &new.diff_from(&old),
             &new.diff_from(&ResourceList::empty())
         ));
+    }
+
+    #[test]
+    fn a_difference_for_one_alone_is_the_same_and_not_kept() {
+        let old = ResourceList::new(vec![cluster("a", ""), cluster("b", "")]);
+        let new = ResourceList::new(vec![cluster("b", "2"), cluster("c", "")]);
+        let alone = new.diff_alone_from(&old);
+        assert_eq!(std::sync::Arc::strong_count(&alone), 1);
+        let names: Vec<&str> = alone.changed.iter().map(|r| &*r.name).collect();
+        assert_eq!(
+            (names, &*alone.removed),
+            (vec!["b", "c"], &["a".into()][..])
+        );
+        assert!(!alone.is_empty() && new.diff_alone_from(&new).is_empty());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use bytes::Bytes;
 /// Bodies up to this size stay; larger ones live as long as a stream sends them.
 ///
 /// A mesh's whole configuration is then in memory once (its resources) at rest, and a second time
-/// (one contiguous body) only while it goes out.
-const KEEP_BYTES: usize = 64 * 1024;
+/// (one contiguous body) only while it goes out. What stays is what one endpoint's change sends: to make
+/// more anew costs less than the system's call that sends it.
+const KEEP_BYTES: usize = 4 * 1024;
 
 #[derive(Debug)]
 enum Slot {

@@ -12,6 +12,7 @@ use prost::{Message, Name};
 use prost_reflect::{
     DescriptorPool, DynamicMessage, Kind, MapKey, ReflectMessage, SerializeOptions, Value as Field,
 };
+use prost_types::{Struct, value};
 use serde_json::{Map, Value, json};
 
 static DESCRIPTORS: &[u8] = include_bytes!("../descriptors/envoy.binpb");
@@ -37,6 +38,23 @@ pub fn to_json(type_url: &str, value: &[u8]) -> Value {
 /// JSON of a message whose type is known at compile time.
 pub fn message_to_json<M: Message + Name>(message: &M) -> Value {
     to_json(&M::type_url(), &message.encode_to_vec())
+}
+
+/// JSON of free JSON, as [`to_json`] gives it, without descriptors.
+pub fn struct_to_json(fields: &Struct) -> Value {
+    let fields = fields.fields.iter();
+    Value::Object(fields.map(|(k, v)| (k.clone(), value_to_json(v))).collect())
+}
+
+fn value_to_json(value: &prost_types::Value) -> Value {
+    match &value.kind {
+        None | Some(value::Kind::NullValue(_)) => Value::Null,
+        Some(value::Kind::BoolValue(v)) => (*v).into(),
+        Some(value::Kind::NumberValue(v)) => float_json(*v),
+        Some(value::Kind::StringValue(v)) => v.as_str().into(),
+        Some(value::Kind::ListValue(list)) => list.values.iter().map(value_to_json).collect(),
+        Some(value::Kind::StructValue(fields)) => struct_to_json(fields),
+    }
 }
 
 /// The message that protobuf JSON describes; unknown fields are errors.
@@ -216,11 +234,11 @@ mod tests {
     use prost_types::{Any, Duration};
     use serde_json::json;
 
-    use super::{message_from_json, message_to_json, to_json};
+    use super::{message_from_json, message_to_json, struct_to_json, to_json};
     use crate::any::pack;
     use crate::envoy::config::cluster::v3::Cluster;
     use crate::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-    use crate::envoy::config::core::v3::{Metadata, TypedExtensionConfig};
+    use crate::envoy::config::core::v3::{Metadata, Node, TypedExtensionConfig};
     use crate::envoy::extensions::filters::http::router::v3::Router;
 
     #[test]
@@ -237,6 +255,17 @@ mod tests {
         let expected = json!({"name": "c", "connect_timeout": "10s", "type": "EDS"});
         assert_eq!(message_to_json(&cluster), expected);
         assert_eq!(message_from_json::<Cluster>(&expected), Ok(cluster));
+    }
+
+    #[test]
+    fn free_json_is_the_same_with_and_without_descriptors() {
+        let told = json!({
+            "text": "a", "whole": 15021, "part": 0.5, "large": 1e300, "yes": true, "nothing": null,
+            "list": [1, "b", {"in": [false]}], "object": {"c": {}},
+        });
+        let node: Node = message_from_json(&json!({"metadata": told})).unwrap();
+        assert_eq!(struct_to_json(node.metadata.as_ref().unwrap()), told);
+        assert_eq!(message_to_json(&node)["metadata"], told);
     }
 
     #[test]

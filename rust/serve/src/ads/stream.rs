@@ -14,6 +14,7 @@ use http_body::{Body, Frame};
 use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use navarch_envoy::json::struct_to_json;
 use navarch_model::{Proxy, Shared};
 use prost::Message as _;
 use tokio::time::Sleep;
@@ -417,6 +418,22 @@ fn read_node(node: Option<&Node>) -> Result<Proxy, Status> {
             node.id
         )));
     }
-    let json = navarch_envoy::json::message_to_json(node).to_string();
-    Proxy::from_node_json(json.as_bytes()).map_err(|e| Status::invalid_argument(e.to_string()))
+    Proxy::from_node_json(node_json(node).to_string().as_bytes())
+        .map_err(|e| Status::invalid_argument(e.to_string()))
+}
+
+/// What a proxy is read from. By hand: reflection would keep the descriptors of all of Envoy's messages for it.
+fn node_json(node: &Node) -> serde_json::Value {
+    let locality = node.locality.clone().unwrap_or_default();
+    let extensions = node.extensions.iter();
+    serde_json::json!({
+        "id": node.id,
+        "metadata": node.metadata.as_ref().map(struct_to_json),
+        "locality": {
+            "region": locality.region,
+            "zone": locality.zone,
+            "sub_zone": locality.sub_zone,
+        },
+        "extensions": extensions.map(|e| serde_json::json!({"name": e.name})).collect::<Vec<_>>(),
+    })
 }

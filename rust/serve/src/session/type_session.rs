@@ -53,12 +53,12 @@ pub(super) struct TypeSession {
     /// Resources rejected alone: not sent again in that version.
     refused: BTreeMap<Arc<str>, Version>,
     /// The response rejected last, until a later one is accepted.
-    rejected: Option<Selection>,
+    rejected: Option<Box<Selection>>,
     in_flight: Option<InFlight>,
     latest_nonce: Option<Nonce>,
     sent_version: Option<Version>,
     accepted: Option<Version>,
-    rejection: Option<Rejection>,
+    rejection: Option<Box<Rejection>>,
 }
 
 impl TypeSession {
@@ -123,7 +123,7 @@ impl TypeSession {
 
     /// Whether the client keeps older resources in use because it rejected those of `target`.
     pub(super) fn is_behind(&self, target: &Resources) -> bool {
-        let rejected = self.rejected.iter().flat_map(Selection::resources);
+        let rejected = self.rejected.iter().flat_map(|s| s.resources());
         let refused = self.refused.iter();
         let mut standing = rejected.map(|r| (&r.name, &r.version)).chain(refused);
         standing.any(|(name, version)| {
@@ -147,7 +147,7 @@ impl TypeSession {
             type_url: self.type_url,
             sent: self.sent_version,
             accepted: self.accepted,
-            rejection: self.rejection.clone(),
+            rejection: self.rejection.as_deref().cloned(),
         }
     }
 
@@ -263,9 +263,9 @@ impl TypeSession {
             return Some(Outcome::Accepted(self.type_url));
         };
         let rejection = rejection(self.type_url, in_flight.version, error);
-        self.rejection = Some(rejection.clone());
+        self.rejection = Some(Box::new(rejection.clone()));
         self.isolate(&in_flight.selection);
-        self.rejected = Some(in_flight.selection);
+        self.rejected = Some(Box::new(in_flight.selection));
         Some(Outcome::Rejected(rejection))
     }
 
@@ -403,8 +403,11 @@ impl TypeSession {
         let still = |n: &Arc<str>, v: &Version| target.find(n).is_some_and(|r| r.version == *v);
         self.refused.retain(|name, version| still(name, version));
         let shared = target.shared.diff_from(&self.sent.shared);
-        let own = target.own.diff_from(&self.sent.own);
+        let own = target.own.diff_alone_from(&self.sent.own);
         for (diff, other) in [(&shared, &own), (&own, &shared)] {
+            if diff.is_empty() {
+                continue;
+            }
             let is_moved = |r: &EncodedResource| {
                 other.removed.binary_search(&r.name).is_ok()
                     && self
