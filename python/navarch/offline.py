@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TYPES: Final = ("clusters", "endpoints", "listeners", "routes", "names", "secrets", "extensions")
+VIRTUAL_HOSTS: Final = "virtual_hosts"
+"""Of proxies alone that get them apart from their route configurations."""
 _MAX_NODES: Final = 200
 
 
@@ -93,7 +95,8 @@ class Mesh:
     def translate(self, node: dict[str, Any]) -> dict[str, list[str]]:
         """Return a proxy's resources by type, each as the text of its protobuf JSON."""
         made = self.core.translate(json.dumps(node).encode())
-        return {name: made.get(name, []) for name in TYPES}
+        apart = {VIRTUAL_HOSTS: made[VIRTUAL_HOSTS]} if VIRTUAL_HOSTS in made else {}
+        return {name: made.get(name, []) for name in TYPES} | apart
 
     def diagnose(self, node: dict[str, Any]) -> list[records.Diagnostic]:
         """Return what translating for a proxy has to say of the objects."""
