@@ -40,6 +40,28 @@ impl std::fmt::Display for NodeError {
 
 impl std::error::Error for NodeError {}
 
+impl NodeError {
+    /// Of a node whose form is not Envoy's; names the key of the metadata at fault, if it is one.
+    fn of_form(node: &[u8], error: &serde_json::Error) -> Self {
+        let node: serde_json::Value = serde_json::from_slice(node).unwrap_or_default();
+        let metadata = node.get("metadata").and_then(serde_json::Value::as_object);
+        // Each key is read by itself, as the reader of the whole does not tell where it stood.
+        let fault = metadata.into_iter().flatten().find_map(|(key, value)| {
+            let alone = serde_json::json!({ key: value });
+            Some((key, NodeMetadata::deserialize(alone).err()?))
+        });
+        let id = node.get("id").and_then(serde_json::Value::as_str);
+        let id = id.unwrap_or_default();
+        Self(match fault {
+            Some((key, fault)) => format!(
+                "metadata.{key} of node `{id}` is not of its type ({fault}); mend it in node.metadata of Envoy's \
+                 bootstrap (`navarch bootstrap` prints one)"
+            ),
+            None => format!("node `{id}` is not as Envoy writes it: {error}"),
+        })
+    }
+}
+
 /// A proxy that asks (istio `model.Proxy`; metadata keys as in istio `pkg/model/proxy.go`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proxy {
@@ -223,8 +245,7 @@ impl Proxy {
             zone: String,
             sub_zone: String,
         }
-        let node: Node = serde_json::from_slice(node)
-            .map_err(|e| NodeError(format!("the node is not as Envoy writes it: {e}")))?;
+        let node: Node = serde_json::from_slice(node).map_err(|e| NodeError::of_form(node, &e))?;
         let mut metadata = node.metadata.unwrap_or_default();
         // Istio's agent names its own version beside any Envoy; Envoy itself tells what it was built with.
         let is_stock = !node.extensions.is_empty()
@@ -358,6 +379,31 @@ mod tests {
             "metadata": {{"NAMESPACE": "b", "ISTIO_VERSION": "1.32.0"}}}}"#
         );
         Proxy::from_node_json(node.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_mistyped_key_of_the_metadata_is_named() {
+        let refusal = |node: &str| Proxy::from_node_json(node.as_bytes()).unwrap_err().0;
+        for (key, value) in [
+            ("LABELS", r#"{"app": 3}"#),
+            ("LABELS", r#""app=a""#),
+            ("CLUSTER_ID", "[]"),
+            ("PROXY_CONFIG", "7"),
+        ] {
+            let node = format!(
+                r#"{{"id": "sidecar~10.0.0.1~a.b~b.svc.cluster.local", "metadata": {{"NAMESPACE": "b", "{key}": {value}}}}}"#
+            );
+            let told = refusal(&node);
+            assert!(
+                told.starts_with(&format!("metadata.{key} of node `sidecar~10.0.0.1~a.b~")),
+                "{told}"
+            );
+            assert!(
+                told.contains("node.metadata of Envoy's bootstrap"),
+                "{told}"
+            );
+        }
+        assert!(refusal(r#"{"id": 3}"#).starts_with("node `` is not as Envoy writes it: "));
     }
 
     #[test]
