@@ -62,6 +62,7 @@ impl Service<Request<Body>> for GuardedDiscovery {
                 }
                 Ok(caller) => {
                     let caller = Arc::new(caller);
+                    request.extensions_mut().insert(peer.line);
                     request.extensions_mut().insert(Admission {
                         caller,
                         gate,

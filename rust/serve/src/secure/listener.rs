@@ -18,6 +18,7 @@ use tonic::transport::server::Connected;
 use super::peer::Peer;
 use super::tls::ServerTls;
 use super::unproven::{Eviction, Place, Unproven};
+use crate::line::LinedStream;
 
 /// A handshake takes three round trips; a path of seconds is none that a proxy lives on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,9 +71,9 @@ pub(super) async fn accept(
     }
 }
 
-async fn shake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+async fn shake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<LinedStream>> {
     stream.set_nodelay(true)?;
-    acceptor.accept(stream).await
+    acceptor.accept(LinedStream::new(stream)).await
 }
 
 /// What a connection still owes: until it has shown it, its time runs and it may have to make room.
@@ -116,7 +117,7 @@ impl Awaited {
 
 /// A connection whose handshake is done.
 pub(super) struct PeerStream {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<LinedStream>,
     peer: Peer,
     awaited: Option<Awaited>,
     _permit: OwnedSemaphorePermit,
@@ -124,12 +125,14 @@ pub(super) struct PeerStream {
 
 impl PeerStream {
     fn new(
-        (stream, address): (TlsStream<TcpStream>, SocketAddr),
+        (stream, address): (TlsStream<LinedStream>, SocketAddr),
         place: Place,
         awaited: Awaited,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let peer = Peer::new(address, stream.get_ref().1.peer_certificates(), place);
+        let (lined, tls) = stream.get_ref();
+        let line = lined.connect_info();
+        let peer = Peer::new((address, line), tls.peer_certificates(), place);
         Self {
             stream,
             peer,
@@ -176,6 +179,18 @@ impl AsyncWrite for PeerStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

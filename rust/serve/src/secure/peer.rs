@@ -7,6 +7,7 @@ use navarch_identity::{CertificateFacts, SpiffeId};
 use rustls::pki_types::CertificateDer;
 
 use super::unproven::Place;
+use crate::line::Line;
 
 /// What a connection tells of its other end.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Of the certificate that TLS has verified; `None` without one, or if it names no workload.
     pub(super) certificate: Option<PeerCertificate>,
+    /// By which its streams can be cut.
+    pub(super) line: Line,
     place: Arc<Place>,
 }
 
@@ -25,7 +28,7 @@ pub(super) struct PeerCertificate {
 
 impl Peer {
     pub(super) fn new(
-        address: SocketAddr,
+        (address, line): (SocketAddr, Line),
         chain: Option<&[CertificateDer<'_>]>,
         place: Place,
     ) -> Self {
@@ -40,6 +43,7 @@ impl Peer {
         Self {
             address,
             certificate,
+            line,
             place: Arc::new(place),
         }
     }

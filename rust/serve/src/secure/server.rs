@@ -144,7 +144,7 @@ impl SecureServer {
         };
         let certificates = IstioCertificateServiceServer::new(certificates)
             .max_decoding_message_size(MAX_CERTIFICATE_REQUEST_BYTES);
-        let server = builder()
+        let server = builder(fleet.limits().max_age)
             .add_service(discovery)
             .add_service(certificates)
             .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {
@@ -214,8 +214,13 @@ fn start_threads() -> Result<Runtime, SecureError> {
     made.map_err(SecureError::Threads)
 }
 
-fn builder() -> Server {
-    Server::builder()
+fn builder(max_age: Option<Duration>) -> Server {
+    let mut server = Server::builder();
+    if let Some(max_age) = max_age {
+        // No new streams on an old connection (GOAWAY); those that it has end by themselves soon after.
+        server = server.max_connection_age(max_age);
+    }
+    server
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))

@@ -1,6 +1,7 @@
 //! The whole server over loopback, with a client of another gRPC stack's making (tonic's).
 
 mod rig;
+mod secure;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -56,7 +56,7 @@ pub(super) struct Rig {
     pub(super) source: Arc<Source>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) server: AdsServer,
-    pusher: Arc<Pusher>,
+    pub(super) pusher: Arc<Pusher>,
 }
 
 impl Rig {
@@ -95,10 +95,7 @@ impl Rig {
 
     async fn grpc(&self) -> tonic::client::Grpc<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address())).unwrap();
-        let channel = endpoint.connect().await.unwrap();
-        let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
-        grpc.ready().await.unwrap();
-        grpc
+        grpc(endpoint.connect().await.unwrap()).await
     }
 
     pub(super) async fn sotw(&self) -> Stream<DiscoveryRequest, DiscoveryResponse> {
@@ -114,20 +111,7 @@ impl Rig {
         Q: Message + Default + Send + 'static,
         A: Message + Default + Send + 'static,
     {
-        let (requests, receiver) = mpsc::channel(16);
-        let path = PathAndQuery::try_from(format!("{SERVICE}/{method}")).unwrap();
-        let outgoing = Request::new(ReceiverStream::new(receiver));
-        let codec = ProstCodec::<Q, A>::default();
-        let responses = self
-            .grpc()
-            .await
-            .streaming(outgoing, path, codec)
-            .await
-            .unwrap();
-        Stream {
-            requests,
-            responses: responses.into_inner(),
-        }
+        open(self.grpc().await, method, None).await.unwrap()
     }
 
     /// Call a method with a header and a request side that stays open; how it ends.
@@ -182,6 +166,38 @@ impl Rig {
             }
         }
     }
+}
+
+/// A client on a connection.
+pub(super) async fn grpc(channel: Channel) -> tonic::client::Grpc<Channel> {
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
+    grpc.ready().await.unwrap();
+    grpc
+}
+
+/// Open a stream of a method, with a token if there is one.
+pub(super) async fn open<Q, A>(
+    mut grpc: tonic::client::Grpc<Channel>,
+    method: &str,
+    token: Option<&str>,
+) -> Result<Stream<Q, A>, Status>
+where
+    Q: Message + Default + Send + 'static,
+    A: Message + Default + Send + 'static,
+{
+    let (requests, receiver) = mpsc::channel(16);
+    let path = PathAndQuery::try_from(format!("{SERVICE}/{method}")).unwrap();
+    let mut outgoing = Request::new(ReceiverStream::new(receiver));
+    if let Some(token) = token {
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        outgoing.metadata_mut().insert("authorization", bearer);
+    }
+    let codec = ProstCodec::<Q, A>::default();
+    let responses = grpc.streaming(outgoing, path, codec).await?.into_inner();
+    Ok(Stream {
+        requests,
+        responses,
+    })
 }
 
 /// A body of one frame that does not end, as a stream that stays open.
