@@ -159,7 +159,34 @@ impl Built {
             }
             stale.extend(self.by_namespace.get(namespace).into_iter().flatten());
         }
+        if configuration.has_label_keys {
+            stale.extend(self.members.keys());
+        }
+        self.add_secured_otherwise(mesh, configuration, &mut stale);
         stale
+    }
+
+    /// Proxies whose workloads take mutual TLS otherwise than before.
+    fn add_secured_otherwise(
+        &self,
+        mesh: &MeshSnapshot,
+        changes: &ConfigurationChanges,
+        found: &mut BTreeSet<ProxyKey>,
+    ) {
+        let namespaces = &changes.mutual_tls_namespaces;
+        if namespaces.is_empty() {
+            return;
+        }
+        let is_everywhere = namespaces.contains(mesh.mesh_config.root_namespace.as_str());
+        let modes = |mesh: &MeshSnapshot, proxy: &Proxy| {
+            mesh.mutual_tls(&proxy.namespace, &mesh.proxy_labels(proxy))
+        };
+        let others = self.members.iter().filter(|(_, member)| {
+            let proxy = &member.proxy;
+            (is_everywhere || namespaces.contains(&proxy.namespace))
+                && modes(&self.mesh, proxy) != modes(mesh, proxy)
+        });
+        found.extend(others.map(|(key, _)| key));
     }
 
     /// The services of which DestinationRules changed.

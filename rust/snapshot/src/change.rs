@@ -37,8 +37,10 @@ pub struct ChangeSet {
 /// What changed of configuration, so that what depends on none of it need not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConfigurationChanges {
-    /// Something that anything may depend on: mesh settings, peer authentication, which labels of proxies count.
+    /// Something that anything may depend on: mesh settings, gateways between networks.
     pub is_whole: bool,
+    /// Whether other labels of proxies count than before, so that any proxy may belong to another group.
+    pub has_label_keys: bool,
     /// Services that came, went or are others, and those whose endpoints shape more than their own assignment.
     pub services: BTreeSet<ServiceKey>,
     /// VirtualServices as they were and as they are, of those that differ.
@@ -50,6 +52,8 @@ pub struct ConfigurationChanges {
     /// Namespaces whose workloads may have other policies than before, by objects there or what those lead to; the
     /// root namespace means all.
     pub policy_namespaces: BTreeSet<Arc<str>>,
+    /// Namespaces whose PeerAuthentications are others; the root namespace means all.
+    pub mutual_tls_namespaces: BTreeSet<Arc<str>>,
     /// Namespaces whose Sidecars are others.
     pub sidecar_namespaces: BTreeSet<Arc<str>>,
 }
@@ -62,11 +66,14 @@ impl ConfigurationChanges {
 
     pub(crate) fn merge(&mut self, later: Self) {
         self.is_whole |= later.is_whole;
+        self.has_label_keys |= later.has_label_keys;
         self.services.extend(later.services);
         self.virtual_services.extend(later.virtual_services);
         self.rule_hosts.extend(later.rule_hosts);
         self.has_gateways |= later.has_gateways;
         self.policy_namespaces.extend(later.policy_namespaces);
+        self.mutual_tls_namespaces
+            .extend(later.mutual_tls_namespaces);
         self.sidecar_namespaces.extend(later.sidecar_namespaces);
     }
 }

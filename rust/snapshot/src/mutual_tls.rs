@@ -2,9 +2,15 @@
 //!
 //! Source: istio `pilot/pkg/security/authn/policy_applier.go` `ComposePeerAuthentication`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use navarch_model::{Labels, MutualTlsMode, PeerAuthentication, Shared, is_selected};
+use navarch_model::{
+    Labels, MutualTlsMode, PeerAuthentication, ServiceEndpoints, Shared, is_selected,
+};
+
+use crate::policy::add_changed;
+use crate::{MeshSnapshot, ServiceKey};
 
 /// The modes in force for one workload; none is `Unset`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +47,22 @@ impl PeerAuthenticationIndex {
             policies.sort_by(|a, b| a.metadata.age().cmp(&b.metadata.age()));
         }
         Self { by_namespace }
+    }
+
+    /// Namespaces whose policies are others.
+    pub(crate) fn namespaces_changed_since(&self, old: &Self) -> BTreeSet<Arc<str>> {
+        let mut changed = BTreeSet::new();
+        add_changed(&old.by_namespace, &self.by_namespace, &mut changed);
+        changed
+    }
+
+    /// Whether any policy keeps clients from mutual TLS.
+    fn is_disabling(&self) -> bool {
+        let is_off = |mode: MutualTlsMode| mode == MutualTlsMode::Disable;
+        self.by_namespace.values().flatten().any(|policy| {
+            let mut ports = policy.spec.port_level_mtls.values();
+            mode_of(policy).is_some_and(is_off) || ports.any(|port| is_off(port.mode))
+        })
     }
 
     fn of_namespace(&self, namespace: &str) -> &[Shared<PeerAuthentication>] {
@@ -109,6 +131,46 @@ impl PeerAuthenticationIndex {
             .collect();
         MutualTlsModes { mode, ports }
     }
+}
+
+/// Services whose clients use mutual TLS where they did not before, or the other way round, by the PeerAuthentications
+/// of some namespaces. STRICT and PERMISSIVE are the same to clients.
+pub(crate) fn services_secured_otherwise(
+    namespaces: &BTreeSet<Arc<str>>,
+    old: &MeshSnapshot,
+    next: &MeshSnapshot,
+) -> BTreeSet<ServiceKey> {
+    let indexes = [old, next].map(|mesh| &mesh.rules.peer_authentications);
+    if namespaces.is_empty() || !indexes.iter().any(|index| index.is_disabling()) {
+        return BTreeSet::new();
+    }
+    let is_everywhere = namespaces.contains(next.mesh_config.root_namespace.as_str());
+    let is_meant = |namespace: &str| is_everywhere || namespaces.contains(namespace);
+    let is_other_namespace = |namespace: &str| {
+        let [before, after] =
+            [old, next].map(|mesh| mesh.namespace_mutual_tls(namespace) == MutualTlsMode::Disable);
+        before != after
+    };
+    let mut known: BTreeMap<(u128, u32), bool> = BTreeMap::new();
+    let mut has_other = |endpoints: &ServiceEndpoints| {
+        endpoints.endpoints.iter().any(|endpoint| {
+            let workload = &endpoint.workload;
+            let is_other = || {
+                let [before, after] = [old, next].map(|mesh| {
+                    let modes = mesh.mutual_tls(&workload.namespace, &workload.labels);
+                    modes.of_port(endpoint.port) == MutualTlsMode::Disable
+                });
+                before != after
+            };
+            let key = (workload.hash128(), endpoint.port);
+            is_meant(&workload.namespace) && *known.entry(key).or_insert_with(is_other)
+        })
+    };
+    let services = next.services().iter().filter(|service| {
+        is_meant(&service.namespace) && is_other_namespace(&service.namespace)
+            || has_other(&next.endpoints(service))
+    });
+    services.map(|service| ServiceKey::of(service)).collect()
 }
 
 fn has_selector(policy: &PeerAuthentication) -> bool {

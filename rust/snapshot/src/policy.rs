@@ -175,7 +175,8 @@ impl MeshSnapshot {
     }
 }
 
-fn add_changed<T>(
+/// Add the namespaces whose policies are others.
+pub(crate) fn add_changed<T>(
     old: &BTreeMap<String, Vec<Shared<T>>>,
     new: &BTreeMap<String, Vec<Shared<T>>>,
     changed: &mut BTreeSet<Arc<str>>,

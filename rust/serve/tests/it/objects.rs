@@ -21,7 +21,7 @@ const KINDS: [(Kind, u32, usize); 18] = [
     (Kind::WorkloadEntry, 2, 2),
     (Kind::Sidecar, 3, 6),
     (Kind::Gateway, 2, 3),
-    (Kind::PeerAuthentication, 1, 3),
+    (Kind::PeerAuthentication, 4, 6),
     (Kind::AuthorizationPolicy, 2, 5),
     (Kind::RequestAuthentication, 1, 2),
     (Kind::JsonWebKeySet, 1, 2),
@@ -68,7 +68,9 @@ pub(crate) fn base() -> Vec<Change> {
         for name in NAMES {
             all.push(change(Kind::Service, namespace, name, Some(1)));
             all.push(change(Kind::EndpointSlice, namespace, name, Some(1)));
-            all.push(change(Kind::Pod, namespace, name, Some(0)));
+            // Some take mutual TLS.
+            let variant = usize::from(name == "b");
+            all.push(change(Kind::Pod, namespace, name, Some(variant)));
         }
         all.push(change(Kind::VirtualService, namespace, "a", Some(0)));
         all.push(change(Kind::DestinationRule, namespace, "b", Some(1)));
@@ -82,7 +84,7 @@ pub(crate) fn change(kind: Kind, namespace: &str, name: &str, variant: Option<us
         Kind::Namespace => ConfigKey::new(kind, "", namespace),
         Kind::Node => ConfigKey::new(kind, "", "node"),
         Kind::JsonWebKeySet => ConfigKey::new(kind, "", KEY_SET),
-        Kind::Sidecar | Kind::AuthorizationPolicy if name == "c" => {
+        Kind::Sidecar | Kind::AuthorizationPolicy | Kind::PeerAuthentication if name == "c" => {
             ConfigKey::new(kind, ROOT, name)
         }
         _ => ConfigKey::new(kind, namespace, name),
@@ -132,10 +134,7 @@ fn object(kind: Kind, namespace: &str, name: &str, variant: usize) -> Value {
             "address": format!("10.3.0.{variant}"), "labels": {"app": name}}}),
         Kind::Sidecar => sidecar(variant),
         Kind::Gateway => gateway(name, variant),
-        Kind::PeerAuthentication => {
-            let mode = ["STRICT", "PERMISSIVE", "DISABLE"][variant];
-            json!({"spec": {"mtls": {"mode": mode}}})
-        }
+        Kind::PeerAuthentication => peer_authentication(name, variant),
         Kind::AuthorizationPolicy => authorization_policy(name, variant),
         Kind::RequestAuthentication => [
             json!({"spec": {"jwtRules": [{"issuer": "i", "jwksUri": KEY_SET}]}}),
@@ -165,6 +164,20 @@ fn object(kind: Kind, namespace: &str, name: &str, variant: usize) -> Value {
             .clone(),
         _ => json!({}),
     }
+}
+
+fn peer_authentication(name: &str, variant: usize) -> Value {
+    let selector = json!({"matchLabels": {"app": name}});
+    let spec = match variant {
+        0 => json!({"mtls": {"mode": "STRICT"}}),
+        1 => json!({"mtls": {"mode": "PERMISSIVE"}}),
+        2 => json!({"mtls": {"mode": "DISABLE"}}),
+        3 => json!({"selector": selector, "mtls": {"mode": "DISABLE"}}),
+        4 => json!({"selector": selector, "portLevelMtls": {"8080": {"mode": "DISABLE"}}}),
+        _ => json!({"selector": selector, "mtls": {"mode": "STRICT"},
+            "portLevelMtls": {"9000": {"mode": "UNSET"}}}),
+    };
+    json!({"spec": spec})
 }
 
 fn authorization_policy(name: &str, variant: usize) -> Value {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use navarch_model::{Service, Shared, VirtualService};
 
 use crate::mesh::{MeshSnapshot, ServiceIndex};
+use crate::mutual_tls::services_secured_otherwise;
 use crate::registry::LABEL_NETWORK;
 use crate::{ConfigurationChanges, ServiceKey};
 
@@ -33,8 +34,13 @@ pub(super) fn of(dirty: &Dirty, old: &MeshSnapshot, next: &MeshSnapshot) -> Conf
     }
     if !Arc::ptr_eq(&old.rules, &next.rules) {
         let (before, after) = (&old.rules, &next.rules);
-        changes.is_whole |= before.label_keys != after.label_keys
+        changes.has_label_keys = before.label_keys != after.label_keys
             || before.policy_label_keys != after.policy_label_keys;
+        changes.mutual_tls_namespaces = after
+            .peer_authentications
+            .namespaces_changed_since(&before.peer_authentications);
+        let secured = services_secured_otherwise(&changes.mutual_tls_namespaces, old, next);
+        changes.services.extend(secured);
         let policed = after.policies.namespaces_changed_since(&before.policies);
         changes.policy_namespaces.extend(policed);
         changes.has_gateways = before.gateways != after.gateways;

@@ -77,6 +77,7 @@ impl Dirty {
                     | Kind::DestinationRule
                     | Kind::Gateway
                     | Kind::Sidecar
+                    | Kind::PeerAuthentication
                     | Kind::AuthorizationPolicy
                     | Kind::RequestAuthentication
                     | Kind::JsonWebKeySet
