@@ -36,7 +36,7 @@ impl StreamEnd {
 pub struct Metrics {
     registry: Registry,
     connected: IntGaugeVec,
-    pushes: IntCounterVec,
+    pushes: [IntCounter; TypeUrl::COUNT],
     rejects: IntCounter,
     rejects_by_type: [IntCounter; TypeUrl::COUNT],
     expired_nonces: IntCounterVec,
@@ -75,6 +75,7 @@ impl Metrics {
         let rejects_by_type: [IntCounter; TypeUrl::COUNT] = rejects_by_type
             .try_into()
             .map_err(|_| prometheus::Error::Msg("one counter for each type".into()))?;
+        let pushes = maker.family("pilot_xds_pushes", "Responses handed to the transport.")?;
         Ok(Self {
             registry: registry.clone(),
             connected: maker.gauges(
@@ -82,7 +83,7 @@ impl Metrics {
                 "Number of endpoints connected using XDS.",
                 "version",
             )?,
-            pushes: maker.family("pilot_xds_pushes", "Responses handed to the transport.")?,
+            pushes: TypeUrl::ALL.map(|t| pushes.with_label_values(&[t.short_name()])),
             rejects: maker.counter(
                 "pilot_total_xds_rejects",
                 "Total number of XDS responses rejected by proxy.",
@@ -159,9 +160,7 @@ impl Metrics {
 
     /// A response was handed to the transport.
     pub fn count_push(&self, type_url: TypeUrl) {
-        self.pushes
-            .with_label_values(&[type_url.short_name()])
-            .inc();
+        self.pushes[type_url.index()].inc();
     }
 
     /// A client rejected a response.

@@ -209,8 +209,8 @@ impl Drop for Pusher {
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long changes are gathered after a push, for each stream that it led: the first change goes at once, and under
 /// churn the streams' share of the processor stays bounded.
-const PACE_PER_STREAM: Duration = Duration::from_micros(90);
-const MAX_PACE: Duration = Duration::from_millis(90);
+const PACE_PER_STREAM: Duration = Duration::from_micros(115);
+const MAX_PACE: Duration = Duration::from_millis(115);
 
 impl Bell {
     fn is_silent(&self) -> bool {

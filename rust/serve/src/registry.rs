@@ -147,8 +147,13 @@ impl Connection {
         !self.is_synced.swap(true, Ordering::SeqCst)
     }
 
-    pub(crate) fn set_statuses(&self, statuses: Vec<TypeStatus>) {
-        *lock(&self.statuses) = statuses;
+    fn set_status(&self, status: TypeStatus) {
+        let mut statuses = lock(&self.statuses);
+        let index = status.type_url.index();
+        match statuses.binary_search_by_key(&index, |known| known.type_url.index()) {
+            Ok(at) => statuses[at] = status,
+            Err(at) => statuses.insert(at, status),
+        }
     }
 }
 
@@ -201,6 +206,8 @@ fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, id: u64)
 pub struct Fleet {
     connections: Mutex<Connections>,
     rejections: Mutex<BTreeMap<(Arc<str>, &'static str), Rejection>>,
+    /// Whether there may be any, to be asked without the lock.
+    has_rejections: AtomicBool,
     next_id: AtomicU64,
     names: Arc<NameSets>,
     metrics: Metrics,
@@ -315,22 +322,23 @@ impl Fleet {
         let mut rejections = lock(&self.rejections);
         if rejections.len() < MAX_REJECTIONS || rejections.contains_key(&key) {
             rejections.insert(key, rejection);
+            self.has_rejections.store(true, Ordering::SeqCst);
         }
     }
 
-    pub(crate) fn note_statuses(&self, connection: &Connection, statuses: Vec<TypeStatus>) {
-        let mut rejections = lock(&self.rejections);
-        if !rejections.is_empty() {
-            for status in statuses.iter().filter(|s| s.rejection.is_none()) {
-                let key = (
-                    Arc::clone(&connection.proxy.id),
-                    status.type_url.short_name(),
-                );
-                rejections.remove(&key);
-            }
+    /// Where a stream stands now with one type. A rejection that is over is forgotten.
+    pub(crate) fn note_status(&self, connection: &Connection, status: TypeStatus) {
+        if status.rejection.is_none() && self.has_rejections.load(Ordering::SeqCst) {
+            let mut rejections = lock(&self.rejections);
+            let key = (
+                Arc::clone(&connection.proxy.id),
+                status.type_url.short_name(),
+            );
+            rejections.remove(&key);
+            self.has_rejections
+                .store(!rejections.is_empty(), Ordering::SeqCst);
         }
-        drop(rejections);
-        connection.set_statuses(statuses);
+        connection.set_status(status);
     }
 
     /// Cut off clients that take nothing for too long of what waits for them.

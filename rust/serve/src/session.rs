@@ -300,6 +300,12 @@ impl Session {
         types.any(|(state, t)| state.is_in_flight() && !state.is_led_to(self.target.resources(t)))
     }
 
+    /// Where the stream stands with a type, if it subscribed to it.
+    pub fn status(&self, type_url: TypeUrl) -> Option<TypeStatus> {
+        let state = &self.types[type_url.index()];
+        state.is_subscribed().then(|| state.status())
+    }
+
     /// Where the stream stands with each type that it subscribed to.
     pub fn statuses(&self) -> Vec<TypeStatus> {
         self.types
@@ -340,12 +346,13 @@ impl Session {
         if type_url == TypeUrl::VirtualHost {
             self.lead_virtual_hosts();
         }
-        let may_remove = self.may_remove();
         let target = self.target.resources(type_url);
-        let state = &mut self.types[type_url.index()];
-        if !state.may_send() {
+        let state = &self.types[type_url.index()];
+        if !state.may_send() || state.has_nothing_of(target) {
             return None;
         }
+        let may_remove = self.may_remove();
+        let state = &mut self.types[type_url.index()];
         let nonce = self.nonces.next();
         let response = match self.variant {
             Variant::Sotw => sotw::compose(state, target, nonce, may_remove),

@@ -236,16 +236,22 @@ impl<R: XdsRequest> AdsStream<R> {
         self.has_moved = true;
         match request.apply(session) {
             Ok(outcome) => {
-                match outcome {
+                let type_url = match outcome {
                     Outcome::Rejected(rejection) => {
+                        let type_url = rejection.type_url;
                         self.fleet.note_rejection(connection, rejection);
+                        type_url
                     }
+                    Outcome::Accepted(type_url) | Outcome::Subscribed(type_url) => type_url,
                     Outcome::Stale(type_url) => {
                         self.fleet.metrics().count_expired_nonce(type_url);
+                        return;
                     }
-                    Outcome::Accepted(_) | Outcome::Subscribed(_) | Outcome::UnknownType(_) => {}
+                    Outcome::UnknownType(_) => return,
+                };
+                if let Some(status) = session.status(type_url) {
+                    self.fleet.note_status(connection, status);
                 }
-                self.fleet.note_statuses(connection, session.statuses());
             }
             Err(error) => self.end = Some(Status::invalid_argument(error.to_string())),
         }
@@ -262,22 +268,24 @@ impl<R: XdsRequest> AdsStream<R> {
         session.hold_secrets(lane.is_pending());
     }
 
-    /// Wait for the client to ask for what it has been given reason to, but not for ever.
-    fn bound_expectation(&mut self, cx: &mut Context<'_>) {
+    /// Wait for the client to ask for what it has been given reason to, but not for ever. Whether it was long enough.
+    fn has_expected_enough(&mut self, cx: &mut Context<'_>) -> bool {
         let Phase::Open(_, session) = &mut self.phase else {
-            return;
+            return false;
         };
         if !session.is_expecting() {
             self.expectation = None;
-            return;
+            return false;
         }
         let limit = self.fleet.limits().max_expectation;
         let sleep = &mut self.expectation;
         let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if sleep.as_mut().poll(cx).is_ready() {
+        let is_over = sleep.as_mut().poll(cx).is_ready();
+        if is_over {
             session.expect_nothing();
             self.expectation = None;
         }
+        is_over
     }
 
     /// Make the next response, if one is due.
@@ -288,7 +296,9 @@ impl<R: XdsRequest> AdsStream<R> {
         if let Some(response) = session.next_response() {
             self.fleet.metrics().count_push(response.type_url);
             frame_message(response.segments, &mut self.frames);
-            self.fleet.note_statuses(connection, session.statuses());
+            if let Some(status) = session.status(response.type_url) {
+                self.fleet.note_status(connection, status);
+            }
         } else if session.is_settled() {
             if let Some(since) = self.since.take() {
                 self.fleet.metrics().observe_convergence(since);
@@ -386,8 +396,7 @@ impl<R: XdsRequest> Body for AdsStream<R> {
         }
         this.take_secrets(cx);
         this.make_frames();
-        if this.frames.is_empty() {
-            this.bound_expectation(cx);
+        if this.frames.is_empty() && this.has_expected_enough(cx) {
             this.make_frames();
         }
         match this.take_frame() {

@@ -131,6 +131,17 @@ impl TypeSession {
         })
     }
 
+    /// Whether there is nothing to make a response of: it was led to these very lists, and no exception is left.
+    pub(super) fn has_nothing_of(&self, target: &Resources) -> bool {
+        Arc::ptr_eq(&self.sent.shared, &target.shared)
+            && Arc::ptr_eq(&self.sent.own, &target.own)
+            && !self.must_answer()
+            && self.known.is_none()
+            && self.isolated.is_empty()
+            && self.withheld.is_empty()
+            && self.retained.is_empty()
+    }
+
     /// Whether the client was told all of `target` and has answered.
     pub(super) fn is_quiet(&self, target: &Resources) -> bool {
         self.in_flight.is_none()
