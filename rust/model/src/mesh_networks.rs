@@ -72,6 +72,18 @@ impl MeshNetworks {
         });
         lengths.min().map(|(_, name)| name)
     }
+
+    /// The subnets of all networks, each an address and a prefix length: IPv4 first, in numerical order.
+    pub fn subnets(&self) -> Vec<(IpAddr, u8)> {
+        let endpoints = self
+            .networks
+            .values()
+            .flat_map(|network| &network.endpoints);
+        let cidrs = endpoints.filter_map(|endpoints| endpoints.from_cidr.as_deref());
+        let mut subnets: Vec<_> = cidrs.filter_map(parse_subnet).collect();
+        subnets.sort_unstable();
+        subnets
+    }
 }
 
 impl Network {
@@ -81,6 +93,17 @@ impl Network {
             .iter()
             .any(|endpoints| endpoints.from_registry.as_deref() == Some(cluster_id))
     }
+}
+
+/// An address with its prefix length; a bare address is a subnet of its own.
+fn parse_subnet(cidr: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = cidr
+        .split_once('/')
+        .map_or((cidr, None), |(address, length)| (address, Some(length)));
+    let address: IpAddr = address.parse().ok()?;
+    let full = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(full), |length| length.parse().ok())?;
+    (length <= full).then_some((address, length))
 }
 
 /// The prefix length of a subnet that has the address.
@@ -123,6 +146,22 @@ mod tests {
         assert_eq!(told.network_of("west", "fd00::1"), Some("n2"));
         assert_eq!(told.network_of("west", "192.168.0.1"), None);
         assert_eq!(told.network_of("west", "name.example.com"), None);
+    }
+
+    #[test]
+    fn subnets_are_in_order_whatever_network_they_are_of() {
+        let told = networks(
+            r#"{"networks": {
+                "a": {"endpoints": [{"fromCidr": "FD00::/8"}, {"fromCidr": "10.2.0.0/16"}, {"fromCidr": "10.9.9.9"}]},
+                "b": {"endpoints": [{"fromCidr": "10.2.0.0/8"}, {"fromCidr": "9.0.0.0/33"}, {"fromCidr": "x"}]},
+                "c": {"endpoints": [{"fromRegistry": "east"}]}}}"#,
+        );
+        let subnets = told.subnets().into_iter();
+        let texts: Vec<String> = subnets.map(|(a, length)| format!("{a}/{length}")).collect();
+        assert_eq!(
+            texts,
+            ["10.2.0.0/8", "10.2.0.0/16", "10.9.9.9/32", "fd00::/8"]
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What listeners need to know of the proxy and the mesh, taken out of both so that equal needs share a listener.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use navarch_envoy::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -51,6 +52,8 @@ pub(super) struct HttpFacts {
     /// The proxy's, else the mesh's.
     pub(super) connection_settings: Option<ConnectionSettings>,
     pub(super) has_dynamic_dns: bool,
+    /// From where clients count as the mesh's own, for routers: the subnets of `MeshNetworks`, in order.
+    pub(super) internal_subnets: Vec<(IpAddr, u8)>,
     /// Of the workload or gateway; empty for a sidecar's outbound side.
     pub(super) policies: Shared<PolicyFacts>,
     /// Follows from these facts and from the [`NetworkFacts`] of the same group.
@@ -109,6 +112,7 @@ impl HttpFacts {
                 .or_else(|| mesh.default_config.connection_settings.clone()),
             proxy_config,
             has_dynamic_dns,
+            internal_subnets: Vec::new(),
             policies: Shared::default(),
             tails: Tails::default(),
         }
@@ -117,6 +121,14 @@ impl HttpFacts {
     /// The same for requests that policies look at.
     pub(super) fn with_policies(self, policies: Shared<PolicyFacts>) -> Self {
         Self { policies, ..self }
+    }
+
+    /// The same for a router, with the subnets of `MeshNetworks`.
+    pub(super) fn with_internal_subnets(self, internal_subnets: Vec<(IpAddr, u8)>) -> Self {
+        Self {
+            internal_subnets,
+            ..self
+        }
     }
 }
 

@@ -132,7 +132,9 @@ pub(super) fn inputs(mesh: &MeshSnapshot, scope: &ProxyScope) -> Vec<GatewayInpu
     let policies = PolicyFacts::new(mesh, &group.namespace, &group.labels, true);
     let policies = Shared::new(policies);
     let http = Shared::new(
-        HttpFacts::new(&scope.mesh_config, group, false).with_policies(policies.clone()),
+        HttpFacts::new(&scope.mesh_config, group, false)
+            .with_policies(policies.clone())
+            .with_internal_subnets(mesh.networks.subnets()),
     );
     let mut router = Router {
         scope,

@@ -3,6 +3,7 @@
 //! Sources: istio `pilot/pkg/networking/core/listener_builder.go` `buildHTTPConnectionManager`, `listener_inbound.go`,
 //! `gateway.go`, `pilot/pkg/networking/util/proxy_headers.go`.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use navarch_envoy::any::{pack, pack_default};
@@ -10,10 +11,10 @@ use navarch_envoy::envoy::config::core::v3::http1_protocol_options::{
     HeaderKeyFormat, header_key_format::HeaderFormat,
 };
 use navarch_envoy::envoy::config::core::v3::{
-    Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
+    CidrRange, Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
 };
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
-    ForwardClientCertDetails, PathWithEscapedSlashesAction, ServerHeaderTransformation,
+    ForwardClientCertDetails, InternalAddressConfig, PathWithEscapedSlashesAction, ServerHeaderTransformation,
     SetCurrentClientCertDetails, UpgradeConfig,
 };
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::{
@@ -229,6 +230,19 @@ fn normalize(manager: &mut HttpConnectionManager, normalization: &str) {
     manager.path_with_escaped_slashes_action = action as i32;
 }
 
+/// From where headers of requests are trusted (istio `MeshNetworksToEnvoyInternalAddressConfig`): without it Envoy, which
+/// takes the address of the connection for the client's here, trusts nobody.
+fn internal_addresses(subnets: &[(IpAddr, u8)]) -> Option<InternalAddressConfig> {
+    let range = |(address, length): &(IpAddr, u8)| CidrRange {
+        address_prefix: address.to_string(),
+        prefix_len: Some(u32::from(*length)),
+    };
+    (!subnets.is_empty()).then(|| InternalAddressConfig {
+        cidr_ranges: subnets.iter().map(range).collect(),
+        ..InternalAddressConfig::default()
+    })
+}
+
 /// The `server` header; towards its own workload a sidecar keeps Envoy's default.
 fn identify(manager: &mut HttpConnectionManager, headers: &ProxyHeaders, class: ListenerClass) {
     if class != ListenerClass::SidecarOutbound {
@@ -270,6 +284,7 @@ fn forward_gateway(manager: &mut HttpConnectionManager, http: &HttpFacts) {
         .unwrap_or_default();
     let details = forward_details(&topology.forward_client_cert_details)
         .unwrap_or(ForwardClientCertDetails::SanitizeSet);
+    manager.internal_address_config = internal_addresses(&http.internal_subnets);
     manager.xff_num_trusted_hops = topology.num_trusted_proxies;
     manager.forward_client_cert_details = details as i32;
     // Envoy refuses the parts where it sets nothing.

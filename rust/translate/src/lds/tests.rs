@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use navarch_envoy::any::unpack;
+use navarch_envoy::envoy::config::core::v3::CidrRange;
 use navarch_envoy::envoy::config::listener::v3::filter::ConfigType;
 use navarch_envoy::envoy::config::listener::v3::{FilterChain, Listener};
 use navarch_envoy::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -335,4 +336,49 @@ fn equal_meshes_give_equal_inputs_and_bytes_whatever_the_order_of_changes() {
         bytes(&answer(changes(), ISTIO)),
         bytes(&answer(reversed, ISTIO))
     );
+}
+
+#[test]
+fn routers_take_the_subnets_of_the_mesh_for_its_own_and_sidecars_leave_that_open() {
+    let internal = |listener: &Listener| -> Vec<Option<Vec<String>>> {
+        let chains = listener.filter_chains.iter();
+        let filters = chains.flat_map(|chain| &chain.filters);
+        let managers = filters.filter_map(|filter| match &filter.config_type {
+            Some(ConfigType::TypedConfig(config)) => unpack::<HttpConnectionManager>(config),
+            _ => None,
+        });
+        let text = |r: CidrRange| format!("{}/{}", r.address_prefix, r.prefix_len.unwrap_or(999));
+        managers
+            .map(|manager| {
+                let ranges = manager.internal_address_config?.cidr_ranges;
+                Some(ranges.into_iter().map(text).collect())
+            })
+            .collect()
+    };
+    let gateway = || {
+        change(
+            Kind::Gateway,
+            "gw",
+            r#"{"selector": {"app": "gw"}, "servers": [
+                {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}"#,
+        )
+    };
+    let networks = || {
+        Change {
+        key: ConfigKey::new(Kind::MeshNetworks, "", "mesh"),
+        payload: Some(
+            br#"{"networks": {"a": {"endpoints": [{"fromCidr": "10.2.0.0/16"}, {"fromRegistry": "r"}]},
+                "b": {"endpoints": [{"fromCidr": "10.1.0.0/16"}]}}}"#
+                .to_vec(),
+        ),
+    }
+    };
+    let router = answer(vec![gateway(), networks()], ROUTER);
+    let want = ["10.1.0.0/16", "10.2.0.0/16"].map(str::to_owned).to_vec();
+    assert_eq!(internal(router.find("0.0.0.0_8080")), [Some(want)]);
+    let alone = answer(vec![gateway()], ROUTER);
+    assert_eq!(internal(alone.find("0.0.0.0_8080")), [None]);
+    let web = service("a", 1, "http", 80);
+    let sidecar = answer(vec![web, networks()], ISTIO);
+    assert_eq!(internal(sidecar.find("0.0.0.0_80")), [None]);
 }
