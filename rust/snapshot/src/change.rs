@@ -52,7 +52,7 @@ pub struct ConfigurationChanges {
     /// Namespaces whose workloads may have other policies than before, by objects there or what those lead to; the
     /// root namespace means all.
     pub policy_namespaces: BTreeSet<Arc<str>>,
-    /// Namespaces whose PeerAuthentications are others; the root namespace means all.
+    /// Namespaces whose `PeerAuthentication`s are others; the root namespace means all.
     pub mutual_tls_namespaces: BTreeSet<Arc<str>>,
     /// Namespaces whose Sidecars are others.
     pub sidecar_namespaces: BTreeSet<Arc<str>>,

@@ -133,7 +133,7 @@ impl PeerAuthenticationIndex {
     }
 }
 
-/// Services whose clients use mutual TLS where they did not before, or the other way round, by the PeerAuthentications
+/// Services whose clients use mutual TLS where they did not before, or the other way round, by the `PeerAuthentication`s
 /// of some namespaces. STRICT and PERMISSIVE are the same to clients.
 pub(crate) fn services_secured_otherwise(
     namespaces: &BTreeSet<Arc<str>>,
