@@ -139,6 +139,7 @@ impl TypeSession {
             && self.known.is_none()
             && self.isolated.is_empty()
             && self.withheld.is_empty()
+            && self.released.is_empty()
             && self.retained.is_empty()
     }
 

@@ -169,12 +169,18 @@ impl tower_service::Service<Uri> for Door {
     }
 }
 
+/// Opens a stream. A request that a connection no longer takes goes to the next one, as gRPC's clients have it (RFC
+/// 9113, section 8.7).
 async fn delta(channel: Channel) -> Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> {
     let claims = format!("{{\"exp\": {}}}", seconds_now() + 600);
     let token = format!("e30.{}.c2lnbmVk", URL_SAFE_NO_PAD.encode(claims));
-    let grpc = rig::grpc(channel).await;
-    let opened = rig::open(grpc, "DeltaAggregatedResources", Some(&token));
-    opened.await.unwrap()
+    loop {
+        let grpc = rig::grpc(channel.clone()).await;
+        match rig::open(grpc, "DeltaAggregatedResources", Some(&token)).await {
+            Err(status) if status.code() == Code::Cancelled => {}
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
