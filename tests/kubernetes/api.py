@@ -61,8 +61,9 @@ class Api:
             connection = self._connection()
             try:
                 connection.request(method, path, payload, headers)
-                answer = connection.getresponse()
-                text = answer.read()
+                # A connection that ends with its answer is the answer's to close, also where reading fails.
+                with connection.getresponse() as answer:
+                    text = answer.read()
             except (OSError, http.client.HTTPException):
                 # A connection that was kept may have been closed by a server that was started anew.
                 connection.close()
