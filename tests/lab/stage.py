@@ -97,6 +97,15 @@ class Stage(abc.ABC):
         """End navarch by a signal; return its exit code."""
         return self._processes.pop("navarch").stop(number)
 
+    @contextlib.contextmanager
+    def away(self, number: signal.Signals) -> Iterator[int]:
+        """End navarch by a signal, yield its exit code, and start it again when the block ends, however it ends."""
+        code = self.stop_navarch(number)
+        try:
+            yield code
+        finally:
+            self.start_navarch()
+
     def ask_navarch(self, path: str) -> client.Reply:
         """Ask navarch's HTTP port."""
         assert self._network is not None

@@ -83,13 +83,12 @@ def test_what_envoy_refuses_stops_nothing_else(lab: Lab) -> None:
 def test_navarch_may_be_away(lab: Lab, number: signal.Signals) -> None:
     """While navarch is away traffic goes on by the last rules; back again, it brings what has changed meanwhile."""
     with lab.load("reviews", n_clients=1) as replies:
-        code = lab.stop_navarch(number)
-        assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
-        lab.write("reviews.yaml", meshes.canary(20, 80))
-        n_before = len(replies)
-        lab.wait(lambda: len(replies) > n_before + 50, "traffic without navarch")
-        assert {r.rule for r in replies} == {"90-10"}
-        lab.start_navarch()
+        with lab.away(number) as code:
+            assert code == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+            lab.write("reviews.yaml", meshes.canary(20, 80))
+            n_before = len(replies)
+            lab.wait(lambda: len(replies) > n_before + 50, "traffic without navarch")
+            assert {r.rule for r in replies} == {"90-10"}
         lab.wait(lambda: replies[-1].rule == "20-80", "the new rule", seconds=40)
     assert {r.status for r in replies} == {200}
     lab.wait(lambda: len(lab.sync_status()) == len(meshes.PODS), "all are back", seconds=40)

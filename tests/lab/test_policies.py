@@ -378,9 +378,8 @@ def test_keys_by_address(stage: guarded.GuardedStage) -> None:
         )
         # A set is asked for again when navarch starts, else after twenty minutes.
         late.write_text(json.dumps({"keys": [third.public_key()]}))
-        stage.stop_navarch(signal.SIGTERM)
-        assert status("x-late", second.sign(claims)) == 200
-        stage.start_navarch()
+        with stage.away(signal.SIGTERM):
+            assert status("x-late", second.sign(claims)) == 200
         stage.wait(
             lambda: status("x-late", third.sign(claims)) == 200, "the new key is fetched", 60
         )
