@@ -14,6 +14,7 @@ mod line;
 pub mod metrics;
 pub mod push;
 pub mod registry;
+mod running;
 pub mod runtime;
 pub mod secure;
 pub mod session;

@@ -1,25 +1,19 @@
 //! The server's threads: start, the bound address, graceful drain.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::ads::AggregatedDiscovery;
 use crate::line::LinedStream;
 use crate::push::Pusher;
-use crate::registry::{Fleet, lock};
+use crate::registry::Fleet;
+use crate::running::{self, Running};
 
-/// Istio's defaults for its agents' connections (`pkg/keepalive/options.go`).
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that the kernel holds until they are accepted, as far as its own limit (`somaxconn`) allows.
 const LISTEN_BACKLOG: u32 = 16_384;
 /// An Envoy opens one or two streams; load clients and proxies between may share a connection.
@@ -42,17 +36,11 @@ pub enum ServeError {
     Threads(#[source] std::io::Error),
 }
 
-struct Running {
-    runtime: Runtime,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), tonic::transport::Error>>,
-}
-
 /// A running ADS server. Dropping it stops it at once; [`AdsServer::drain`] lets streams end.
 pub struct AdsServer {
     address: SocketAddr,
     fleet: Arc<Fleet>,
-    running: Mutex<Option<Running>>,
+    running: Running,
 }
 
 impl AdsServer {
@@ -77,32 +65,16 @@ impl AdsServer {
         };
         let bound = incoming.local_addr().map_err(bind_error)?;
         let incoming = incoming.map(|accepted| accepted.map(LinedStream::new));
-        let (stop, stopped) = oneshot::channel();
-        let max_age = fleet.limits().max_age;
         runtime.spawn(cut_stalled(Arc::clone(&fleet)));
-        let mut server = Server::builder();
-        if let Some(max_age) = max_age {
-            // No new streams on an old connection; those that it has end by themselves soon after.
-            server = server.max_connection_age(max_age);
-        }
-        let server = server
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let server = running::server(fleet.limits().max_age)
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-            .add_service(AggregatedDiscovery::new(Arc::clone(&fleet), pusher))
-            .serve_with_incoming_shutdown(incoming, async {
-                // An error means that the sender is gone, which is the same wish.
-                let _ = stopped.await;
-            });
-        let served = runtime.spawn(server);
+            .add_service(AggregatedDiscovery::new(Arc::clone(&fleet), pusher));
         Ok(Self {
             address: bound,
             fleet,
-            running: Mutex::new(Some(Running {
-                runtime,
-                stop,
-                served,
-            })),
+            running: Running::start(runtime, |stopped| {
+                server.serve_with_incoming_shutdown(incoming, stopped.wait())
+            }),
         })
     }
 
@@ -115,21 +87,7 @@ impl AdsServer {
     ///
     /// Returns whether all ended in time.
     pub fn drain(&self, timeout: Duration) -> bool {
-        let Some(Running {
-            runtime,
-            stop,
-            served,
-        }) = lock(&self.running).take()
-        else {
-            return true;
-        };
-        // A receiver that is gone has stopped already.
-        let _ = stop.send(());
-        self.fleet.close_all();
-        let is_clean =
-            runtime.block_on(async { tokio::time::timeout(timeout, served).await.is_ok() });
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        is_clean
+        self.running.drain(timeout, || self.fleet.close_all())
     }
 }
 
@@ -152,12 +110,4 @@ pub(crate) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
-}
-
-impl Drop for AdsServer {
-    fn drop(&mut self) {
-        if let Some(running) = lock(&self.running).take() {
-            running.runtime.shutdown_background();
-        }
-    }
 }

@@ -1,16 +1,14 @@
 //! The threads of the authenticated port: start, the bound address, graceful drain.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use navarch_authority::Authority;
 use navarch_identity::certificate_service::IstioCertificateServiceServer;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
 
 use super::certificates::Certificates;
 use super::figures::Figures;
@@ -23,14 +21,12 @@ use super::unproven::Unproven;
 use super::wall_clock;
 use crate::ads::AggregatedDiscovery;
 use crate::push::Pusher;
-use crate::registry::{Fleet, lock};
+use crate::registry::Fleet;
+use crate::running::{self, Running};
 use crate::runtime::listen;
 
 /// I/O threads; handshakes are their heaviest work.
 const N_THREADS: usize = 2;
-/// Istio's defaults for its agents' connections (`pkg/keepalive/options.go`).
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// An agent has one stream and asks for a certificate now and then.
 const MAX_STREAMS_PER_CONNECTION: u32 = 100;
 /// Streams that a client may reset before they are answered; more ends the connection (CVE-2023-44487).
@@ -83,18 +79,12 @@ pub struct SecureOptions {
     pub secrets: SecretSource,
 }
 
-struct Running {
-    runtime: Runtime,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), tonic::transport::Error>>,
-}
-
 /// The authenticated port. Dropping it closes it at once; [`SecureServer::drain`] lets streams end.
 pub struct SecureServer {
     address: SocketAddr,
     fleet: Arc<Fleet>,
     gate: Arc<Gate>,
-    running: Mutex<Option<Running>>,
+    running: Running,
 }
 
 impl SecureServer {
@@ -130,7 +120,6 @@ impl SecureServer {
         ));
         tls.tell_ends(&figures, wall_clock());
         runtime.spawn(keep_fresh(tls, figures.clone()));
-        let (stop, stopped) = oneshot::channel();
         let discovery = GuardedDiscovery {
             inner: AggregatedDiscovery::new(Arc::clone(&fleet), pusher),
             gate: Arc::clone(&gate),
@@ -144,23 +133,20 @@ impl SecureServer {
         };
         let certificates = IstioCertificateServiceServer::new(certificates)
             .max_decoding_message_size(MAX_CERTIFICATE_REQUEST_BYTES);
-        let server = builder(fleet.limits().max_age)
+        let server = running::server(fleet.limits().max_age)
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .add_service(discovery)
-            .add_service(certificates)
-            .serve_with_incoming_shutdown(ReceiverStream::new(incoming), async {
-                // An error means that the sender is gone, which is the same wish.
-                let _ = stopped.await;
-            });
-        let served = runtime.spawn(server);
+            .add_service(certificates);
+        let incoming = ReceiverStream::new(incoming);
         Ok(Self {
             address: bound,
             fleet,
             gate,
-            running: Mutex::new(Some(Running {
-                runtime,
-                stop,
-                served,
-            })),
+            running: Running::start(runtime, |stopped| {
+                server.serve_with_incoming_shutdown(incoming, stopped.wait())
+            }),
         })
     }
 
@@ -177,30 +163,13 @@ impl SecureServer {
     /// Stop listening, end the streams; give up after `timeout`. Whether all ended in time.
     pub fn drain(&self, timeout: Duration) -> bool {
         self.gate.desk().close();
-        let Some(Running {
-            runtime,
-            stop,
-            served,
-        }) = lock(&self.running).take()
-        else {
-            return true;
-        };
-        // A receiver that is gone has stopped already.
-        let _ = stop.send(());
-        self.fleet.close_all();
-        let is_clean =
-            runtime.block_on(async { tokio::time::timeout(timeout, served).await.is_ok() });
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        is_clean
+        self.running.drain(timeout, || self.fleet.close_all())
     }
 }
 
 impl Drop for SecureServer {
     fn drop(&mut self) {
         self.gate.desk().close();
-        if let Some(running) = lock(&self.running).take() {
-            running.runtime.shutdown_background();
-        }
     }
 }
 
@@ -212,20 +181,6 @@ fn start_threads() -> Result<Runtime, SecureError> {
         .enable_all()
         .build();
     made.map_err(SecureError::Threads)
-}
-
-fn builder(max_age: Option<Duration>) -> Server {
-    let mut server = Server::builder();
-    if let Some(max_age) = max_age {
-        // No new streams on an old connection (GOAWAY); those that it has end by themselves soon after.
-        server = server.max_connection_age(max_age);
-    }
-    server
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
 }
 
 /// Renew what connections are opened with, until the server stops.
