@@ -6,9 +6,9 @@ use std::convert::Infallible;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -32,20 +32,50 @@ pub(crate) type ResponseBody = BoxBody<Bytes, hyper::Error>;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooLarge(pub(crate) usize);
 
+/// The messages of a body.
+pub(crate) struct Messages<B> {
+    body: B,
+    deframer: Deframer,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self {
+            body,
+            deframer: Deframer::default(),
+        }
+    }
+
+    /// The next message; None when the body has ended, or its connection broke.
+    ///
+    /// Dropped before it is ready it loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, TooLarge>> {
+        loop {
+            if let Some(next) = self.deframer.next_message().transpose() {
+                return Some(next);
+            }
+            let piece = self.body.frame().await?.ok()?;
+            if let Ok(piece) = piece.into_data() {
+                self.deframer.push(&piece);
+            }
+        }
+    }
+}
+
 /// Puts messages together from the pieces that they come in.
 #[derive(Default)]
-pub(crate) struct Deframer {
+struct Deframer {
     held: BytesMut,
 }
 
 impl Deframer {
     /// Take a piece.
-    pub(crate) fn push(&mut self, piece: &[u8]) {
+    fn push(&mut self, piece: &[u8]) {
         self.held.extend_from_slice(piece);
     }
 
     /// The next whole message without its header, if it is there.
-    pub(crate) fn next_message(&mut self) -> Result<Option<Bytes>, TooLarge> {
+    fn next_message(&mut self) -> Result<Option<Bytes>, TooLarge> {
         let Some(header) = self.held.first_chunk::<HEADER_LEN>().copied() else {
             return Ok(None);
         };

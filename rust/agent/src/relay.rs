@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::body::Body;
 
 use crate::connect::{Connection, Upstream};
-use crate::grpc::{self, Code, Deframer, ResponseBody};
+use crate::grpc::{self, Code, Messages, ResponseBody};
 use crate::metrics::Metrics;
 use crate::proof::{Credentials, Proof};
 use splitter::{Piece, Splitter, request_type};
@@ -170,14 +170,20 @@ struct Requests {
 }
 
 impl Requests {
-    async fn run(mut self, mut body: Incoming, mut own: mpsc::Receiver<Bytes>) {
-        let mut deframer = Deframer::default();
+    async fn run(mut self, body: Incoming, mut own: mpsc::Receiver<Bytes>) {
+        let mut requests = Messages::new(body);
         let mut health = self.relay.health.clone();
         loop {
             let is_open = tokio::select! {
-                piece = body.frame() => match piece {
-                    Some(Ok(piece)) => self.pass(piece, &mut deframer).await,
-                    Some(Err(_)) | None => false,
+                request = requests.next() => match request {
+                    Some(Ok(request)) => self.pass(&request).await,
+                    Some(Err(grpc::TooLarge(n_bytes))) => {
+                        tracing::error!(
+                            "a request of Envoy's has {n_bytes} bytes: the stream is closed"
+                        );
+                        false
+                    }
+                    None => false,
                 },
                 Some(message) = own.recv() => self.send(message).await,
                 Ok(()) = health.changed(), if self.is_begun => self.tell_health().await,
@@ -189,31 +195,13 @@ impl Requests {
         }
     }
 
-    async fn pass(&mut self, piece: Frame<Bytes>, deframer: &mut Deframer) -> bool {
-        let Ok(piece) = piece.into_data() else {
-            return true;
-        };
-        deframer.push(&piece);
-        loop {
-            let message = match deframer.next_message() {
-                Ok(None) => return true,
-                Ok(Some(message)) => message,
-                Err(grpc::TooLarge(n_bytes)) => {
-                    tracing::error!(
-                        "a request of Envoy's has {n_bytes} bytes: the stream is closed"
-                    );
-                    return false;
-                }
-            };
-            if !self.send(grpc::frame(&message)).await {
-                return false;
-            }
-            let is_listeners = request_type(&message, self.is_delta)
-                == Some(TypeUrl::Listener.as_str().as_bytes());
-            if is_listeners && !self.is_begun && !self.begin().await {
-                return false;
-            }
+    async fn pass(&mut self, request: &[u8]) -> bool {
+        if !self.send(grpc::frame(request)).await {
+            return false;
         }
+        let is_listeners =
+            request_type(request, self.is_delta) == Some(TypeUrl::Listener.as_str().as_bytes());
+        self.is_begun || !is_listeners || self.begin().await
     }
 
     async fn begin(&mut self) -> bool {

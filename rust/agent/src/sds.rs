@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost_types::Any;
 use tokio::sync::mpsc;
 
-use crate::grpc::{self, Code, Deframer, ResponseBody};
+use crate::grpc::{self, Code, Messages, ResponseBody};
 use crate::secrets::{LOOK_INTERVAL, Look, Name, Secrets};
 
 const SOTW: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
@@ -75,16 +75,17 @@ struct Told {
 }
 
 impl Stream {
-    async fn run(mut self, mut body: Incoming) {
-        let mut deframer = Deframer::default();
+    async fn run(mut self, body: Incoming) {
+        let mut requests = Messages::new(body);
         let mut held = self.secrets.held();
         let mut looks = tokio::time::interval(LOOK_INTERVAL.max(Duration::from_millis(10)));
         loop {
             let is_open = tokio::select! {
-                piece = body.frame() => match piece {
-                    Some(Ok(piece)) => self.take(piece, &mut deframer).await,
+                request = requests.next() => match request {
+                    Some(Ok(request)) => self.take(&request).await,
+                    Some(Err(_)) => self.end("the request is too large").await,
                     // Envoy has left, or the connection broke.
-                    Some(Err(_)) | None => false,
+                    None => false,
                 },
                 changed = held.changed() => changed.is_ok() && self.send_changed(false).await,
                 _ = looks.tick(), if !self.names.is_empty() => self.send_changed(true).await,
@@ -96,32 +97,19 @@ impl Stream {
         }
     }
 
-    /// Take a piece of the requests; whether the stream goes on.
-    async fn take(&mut self, piece: Frame<Bytes>, deframer: &mut Deframer) -> bool {
-        let Ok(piece) = piece.into_data() else {
-            return true;
+    /// Follow a request; whether the stream goes on.
+    async fn take(&mut self, request: &[u8]) -> bool {
+        let told = match self.read(request) {
+            Ok(told) => told,
+            Err(fault) => return self.end(&fault).await,
         };
-        deframer.push(&piece);
-        loop {
-            let told = match deframer.next_message() {
-                Ok(None) => return true,
-                Ok(Some(message)) => self.read(&message),
-                Err(_) => Err("the request is too large".to_owned()),
-            };
-            let told = match told {
-                Ok(told) => told,
-                Err(fault) => return self.end(&fault).await,
-            };
-            if let Some(rejection) = told.rejection {
-                tracing::warn!("Envoy rejects a secret: {rejection}");
-            }
-            let is_fresh = match self.subscribe(told.added, &told.removed) {
-                Ok(is_fresh) => is_fresh,
-                Err(fault) => return self.end(&fault).await,
-            };
-            if is_fresh && !self.send_changed(false).await {
-                return false;
-            }
+        if let Some(rejection) = told.rejection {
+            tracing::warn!("Envoy rejects a secret: {rejection}");
+        }
+        match self.subscribe(told.added, &told.removed) {
+            Ok(true) => self.send_changed(false).await,
+            Ok(false) => true,
+            Err(fault) => self.end(&fault).await,
         }
     }
 
