@@ -191,6 +191,12 @@ class Core:
         controllers wrote are left to the writer.
         """
 
+    def workload_health(self, known: int) -> tuple[int, bytes] | None:
+        """Return a number that turns, and the statuses of WorkloadEntries whose workloads tell of their health.
+
+        The form is that of `statuses`; None if the number is the known one.
+        """
+
     def wanted_key_sets(self) -> dict[str, float]:
         """Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid)."""
 

@@ -99,6 +99,7 @@ class App:
             self._mesh_generations,
             self._platforms.statuses,
         )
+        self._health = board.HealthBoard(self._core.workload_health, self._platforms.health)
         self._workers = supervisor.Supervisor()
         self._is_serving = threading.Event()
         self._is_stopping = threading.Event()
@@ -201,6 +202,7 @@ class App:
             self._workers.start(name, write)
         if self._platforms.writers:
             self._workers.start("statuses", self._board.run)
+            self._workers.start("workload-health", self._health.run)
 
     def _mesh_generations(self) -> dict[records.SourceKey, int]:
         return self._pipeline.generations(reader.MESH_KINDS)

@@ -343,6 +343,12 @@ class Core:
             found = self._core.statuses(known_epoch)
         return (found[0], json.loads(found[1])) if found else None
 
+    def workload_health(self, known: int) -> tuple[int, list[dict[str, Any]]] | None:
+        """Return a number that turns, and what workloads tell of their health; None if the number is the known one."""
+        with _wrapped():
+            found = self._core.workload_health(known)
+        return (found[0], json.loads(found[1])) if found else None
+
     def wanted_key_sets(self) -> dict[str, float]:
         """Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid)."""
         with _wrapped():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from navarch.sources.kubernetes import cluster, lease, remote, reviews, selection
 
 _MAX_STATUSES: Final = 100_000
+_Statuses = mailbox.Mailbox[records.SourceKey, dict[str, Any]]
 
 
 class Platforms:
@@ -37,9 +38,8 @@ class Platforms:
         self._selection: selection.Selection | None = None
         self._mesh_source = mesh_settings.MESH_CONFIG.source
         self.writers: list[tuple[str, Callable[[threading.Event], None]]] = []
-        self.statuses: mailbox.Mailbox[records.SourceKey, dict[str, Any]] = mailbox.Mailbox(
-            _MAX_STATUSES
-        )
+        self.statuses: _Statuses = mailbox.Mailbox(_MAX_STATUSES)
+        self.health: _Statuses = mailbox.Mailbox(_MAX_STATUSES)
         catalog = reader.catalog()
         if settings.FILE in told.platforms:
             self.sources.append(source.FileSource(told.config_dirs, catalog))
@@ -84,7 +84,13 @@ class Platforms:
         named = {kind.key_kind: kind for kind in cluster.select_kinds(catalog, is_remote=False)}
         holds = status.Holds(told.revision, own, shared)
         writer = status.StatusWriter(made.place, named, holds, self.statuses)
-        self.writers += [("lease", own.run), ("lease-shared", shared.run), ("status", writer.run)]
+        scribe = status.StatusWriter(made.place, named, status.Unshared(), self.health)
+        self.writers += [
+            ("lease", own.run),
+            ("lease-shared", shared.run),
+            ("status", writer.run),
+            ("health", scribe.run),
+        ]
 
     def _add_mesh_settings(self, told: settings.Settings, made: cluster.Cluster) -> None:
         """Read the ConfigMap for what no file is named."""

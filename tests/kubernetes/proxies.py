@@ -11,6 +11,8 @@ from tests.xds import stream
 TYPES: Final = tuple(stream.MESSAGES)
 _WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
+_UNHEALTHY: Final = 2
+"""`HealthStatus.UNHEALTHY` of Envoy."""
 
 State = dict[str, dict[str, bytes]]
 
@@ -80,6 +82,15 @@ class Proxy:
             ends = [end.endpoint for group in groups for end in group.lb_endpoints]
             places = [end.address.socket_address for end in ends]
         return {f"{place.address}:{place.port_value}" for place in places}
+
+    def unhealthy(self, cluster: str) -> set[str]:
+        """Return which endpoints of an assignment get no traffic, by their addresses."""
+        with self._lock:
+            assignment = self._types["EDS"].state.get(cluster)
+            groups = assignment.endpoints if assignment is not None else ()
+            ends = [end for group in groups for end in group.lb_endpoints]
+            down = [end for end in ends if end.health_status == _UNHEALTHY]
+            return {end.endpoint.address.socket_address.address for end in down}
 
     def domains(self, route: str) -> set[str]:
         """Return the domains of all virtual hosts of a route configuration; none if there is none."""

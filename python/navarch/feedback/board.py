@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from navarch import records
@@ -10,11 +11,13 @@ from navarch.runtime import clock
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 POLL_SECONDS: Final = 1.0
 
 Status = dict[str, Any]
+FindStatuses = Callable[[int], tuple[int, list[dict[str, Any]]] | None]
+"""Returns statuses and a number that turns with them, None if it is the number given."""
 
 
 class Box(Protocol):
@@ -29,7 +32,7 @@ class StatusBoard:
 
     def __init__(
         self,
-        find_core_statuses: Callable[[int], tuple[int, list[dict[str, Any]]] | None],
+        find_core_statuses: FindStatuses,
         diagnostics: Callable[[], Sequence[records.Diagnostic]],
         generations: Callable[[], dict[records.SourceKey, int]],
         box: Box,
@@ -64,10 +67,7 @@ class StatusBoard:
         found = self._find_core_statuses(self._epoch)
         if found is not None:
             self._epoch, rows = found
-            self._of_core = {
-                records.SourceKey(row["kind"], row["namespace"], row["name"]): row["status"]
-                for row in rows
-            }
+            self._of_core = _by_key(rows)
         wanted = self._of_core | conditions.build_statuses(self._diagnostics(), self._generations())
         changed = [
             (key, status) for key, status in wanted.items() if self._handed.get(key) != status
@@ -75,3 +75,43 @@ class StatusBoard:
         self._handed = wanted
         if changed:
             self._box.put(changed)
+
+
+class HealthBoard:
+    """Polls what workloads tell of their health on this replica's streams, and hands on what turned.
+
+    No Lease decides who writes it: who hears it is the only one that knows.
+    """
+
+    def __init__(
+        self, find_statuses: FindStatuses, box: Box, time: clock.Clock | None = None
+    ) -> None:
+        """Take what is polled, and where it goes."""
+        self._find_statuses = find_statuses
+        self._box = box
+        self._clock = time or clock.SystemClock()
+        self._turn = 0
+        self._handed: dict[records.SourceKey, Status] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Poll until `stop` is set."""
+        while not self._clock.wait(stop, POLL_SECONDS):
+            self.poll()
+
+    def poll(self) -> None:
+        """Look once, and hand on what turned."""
+        found = self._find_statuses(self._turn)
+        if found is None:
+            return
+        self._turn, rows = found
+        wanted = _by_key(rows)
+        changed = [item for item in wanted.items() if self._handed.get(item[0]) != item[1]]
+        self._handed = wanted
+        if changed:
+            self._box.put(changed)
+
+
+def _by_key(rows: Iterable[dict[str, Any]]) -> dict[records.SourceKey, Status]:
+    return {
+        records.SourceKey(row["kind"], row["namespace"], row["name"]): row["status"] for row in rows
+    }

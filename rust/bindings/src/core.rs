@@ -83,9 +83,10 @@ impl Core {
             max_age: age.filter(|age| !age.is_zero()),
             ..StreamLimits::default()
         };
+        let fleet = Fleet::with_limits(Metrics::new(), limits);
         Ok(Self {
-            epochs: Arc::new(epochs),
-            fleet: Fleet::with_limits(Metrics::new(), limits),
+            epochs: Arc::new(epochs.hearing(fleet.health())),
+            fleet,
             server: Mutex::new(None),
             secure: Mutex::new(None),
             secrets: Arc::default(),
@@ -305,6 +306,20 @@ impl Core {
             Ok((epoch != known_epoch).then(|| (epoch, status::to_json(&statuses))))
         })?;
         Ok(made.map(|(epoch, text)| (epoch, PyBytes::new(py, text.as_bytes()))))
+    }
+
+    /// Return the statuses of WorkloadEntries whose workloads tell of their health, as `statuses` does, and a number
+    /// that turns when they may be others; if it is the one that is named already, None.
+    fn workload_health<'py>(
+        &self,
+        py: Python<'py>,
+        known: u64,
+    ) -> Result<Option<(u64, Bound<'py, PyBytes>)>, PyErr> {
+        let made = cross(py, || {
+            let (turn, reported) = self.epochs.reported_health();
+            Ok((turn != known).then(|| (turn, status::health_to_json(&reported))))
+        })?;
+        Ok(made.map(|(turn, text)| (turn, PyBytes::new(py, text.as_bytes()))))
     }
 
     /// Return the addresses of key sets that policies need, with the seconds that a fetch may take (0: unsaid).

@@ -3,7 +3,7 @@
 //! What only the writer can know is left to it: `observedGeneration`, `lastTransitionTime`, other controllers' entries.
 
 use navarch_model::gateway_api::ParentReference;
-use navarch_snapshot::{Condition, ObjectStatus, StatusAddress, StatusContent};
+use navarch_snapshot::{Condition, ObjectStatus, ReportedHealth, StatusAddress, StatusContent};
 use serde_json::{Map, Value, json};
 
 const GROUP: &str = "gateway.networking.k8s.io";
@@ -18,6 +18,24 @@ pub(crate) fn to_json(statuses: &[ObjectStatus]) -> String {
             "namespace": &*status.key.namespace,
             "name": &*status.key.name,
             "status": content(&status.content),
+        })
+    });
+    Value::Array(rows.collect()).to_string()
+}
+
+/// The same of what workloads say of their health (istio `pilot/pkg/autoregistration/internal/health`).
+pub(crate) fn health_to_json(reported: &[ReportedHealth]) -> String {
+    let rows = reported.iter().map(|ReportedHealth { key, health }| {
+        let condition = json!({
+            "type": "Healthy",
+            "status": if health.is_ok() { "True" } else { "False" },
+            "message": health.as_ref().err().map_or("", |fault| fault),
+        });
+        json!({
+            "kind": key.kind.as_str(),
+            "namespace": &*key.namespace,
+            "name": &*key.name,
+            "status": { "conditions": [condition] },
         })
     });
     Value::Array(rows.collect()).to_string()

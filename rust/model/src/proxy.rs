@@ -1,5 +1,6 @@
 //! The proxy that asks: an Envoy node, read.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -148,6 +149,12 @@ pub struct NodeMetadata {
     pub node_name: String,
     #[serde(deserialize_with = "flexible_text")]
     pub workload_name: String,
+    /// The WorkloadEntry that stands for a machine, in the node's namespace.
+    #[serde(deserialize_with = "flexible_text")]
+    pub workload_entry: String,
+    /// The WorkloadGroup by which a machine registers itself, in the node's namespace.
+    #[serde(deserialize_with = "flexible_text")]
+    pub auto_register_group: String,
     #[serde(deserialize_with = "flexible_text")]
     pub mesh_id: String,
     #[serde(deserialize_with = "flexible_text")]
@@ -207,7 +214,34 @@ impl NodeMetadata {
     }
 }
 
+/// The longest name of a Kubernetes object.
+const MAX_NAME_BYTES: usize = 253;
+
 impl Proxy {
+    /// The name of the WorkloadEntry that stands for the node, in its namespace; none stands for a pod.
+    ///
+    /// A node that registers itself by a group has one of the group's name, its first address and its network
+    /// (istio `pilot/pkg/autoregistration`, `autoregisteredWorkloadEntryName`).
+    pub fn workload_entry(&self) -> Option<Cow<'_, str>> {
+        let NodeMetadata {
+            auto_register_group: group,
+            workload_entry: entry,
+            network,
+            ..
+        } = &self.metadata;
+        if group.is_empty() {
+            return (!entry.is_empty()).then_some(Cow::Borrowed(entry));
+        }
+        let address = self.ip_addresses.first()?.replace(':', "-");
+        let mut name = format!("{group}-{address}");
+        if !network.is_empty() {
+            name = format!("{name}-{network}");
+        }
+        let start = name.len().saturating_sub(MAX_NAME_BYTES);
+        // A name that is cut within a character is no object's in either case.
+        Some(Cow::Owned(name.get(start..)?.to_owned()))
+    }
+
     /// Read an Envoy node given as JSON (`id`, `metadata`, `locality`, …).
     ///
     /// # Errors

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use navarch_encode::{GroupResources, ResourceCache, ResourceSnapshot, assemble_own};
 use navarch_model::{ConfigKey, Diagnostic, Proxy, Shared};
 use navarch_snapshot::{
-    Batch, Change, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ObjectStatus,
+    Batch, Change, ChangeSet, MeshOptions, MeshSnapshot, MeshStore, ObjectStatus, ReportedHealth,
 };
 
 use crate::built::Built;
+use crate::health::HealthNews;
 use crate::push::{Push, ResourceSource, Touched, Trigger};
 use crate::registry::lock;
 
@@ -23,11 +24,26 @@ struct Applied {
     unpushed: ChangeSet,
 }
 
+impl Applied {
+    fn take_health(&mut self, health: &HealthNews) {
+        for (stream, news) in health.take() {
+            if let Some(told) = news.told {
+                let changes = self.store.report_health(stream, &news.proxy, told);
+                self.unpushed.merge(changes);
+            }
+            if news.has_ended {
+                self.store.end_reports(stream, &news.proxy);
+            }
+        }
+    }
+}
+
 /// A mesh whose newest epoch is always what is served.
 pub struct MeshEpochs {
     applied: Mutex<Applied>,
     built: Mutex<Built>,
     cache: ResourceCache,
+    health: Arc<HealthNews>,
 }
 
 impl MeshEpochs {
@@ -42,6 +58,16 @@ impl MeshEpochs {
             }),
             built: Mutex::new(Built::new(mesh)),
             cache: ResourceCache::new(),
+            health: Arc::default(),
+        }
+    }
+
+    /// The same mesh, which takes in what agents say of their workloads.
+    #[must_use]
+    pub fn hearing(self, health: &Arc<HealthNews>) -> Self {
+        Self {
+            health: Arc::clone(health),
+            ..self
         }
     }
 
@@ -99,6 +125,7 @@ impl MeshEpochs {
     /// What could not be decoded is told by [`Self::apply`] alone.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all: BTreeSet<Diagnostic> = self.mesh().rule_diagnostics().into_iter().collect();
+        all.extend(lock(&self.applied).store.refused_reports());
         lock(&self.built).visit_diagnostics(|told| {
             all.insert(told.clone());
         });
@@ -110,6 +137,14 @@ impl MeshEpochs {
         let applied = lock(&self.applied);
         let epoch = applied.store.snapshot().epoch;
         (epoch, applied.store.statuses().to_vec())
+    }
+
+    /// What workloads say of their health: by their WorkloadEntries, a fault or none, and a number that turns whenever
+    /// it may be another.
+    pub fn reported_health(&self) -> (u64, Vec<ReportedHealth>) {
+        let mut applied = lock(&self.applied);
+        applied.take_health(&self.health);
+        applied.store.reported_health()
     }
 
     /// How many node groups are served.
@@ -128,6 +163,7 @@ impl MeshEpochs {
         is_wanted: impl FnOnce(&ChangeSet) -> bool,
     ) -> Option<(Arc<MeshSnapshot>, ChangeSet)> {
         let mut applied = lock(&self.applied);
+        applied.take_health(&self.health);
         if !is_wanted(&applied.unpushed) {
             return None;
         }

@@ -9,6 +9,7 @@ mod built;
 pub mod debug;
 mod epoch;
 mod frame;
+mod health;
 pub mod limits;
 mod line;
 pub mod metrics;
@@ -22,6 +23,7 @@ mod status;
 
 pub use ads::{AggregatedDiscovery, MAX_REQUEST_BYTES};
 pub use epoch::MeshEpochs;
+pub use health::HealthNews;
 pub use limits::StreamLimits;
 pub use metrics::Metrics;
 pub use navarch_envoy::TypeUrl;

@@ -10,6 +10,7 @@ use atomic_waker::AtomicWaker;
 use navarch_encode::ResourceSnapshot;
 use navarch_model::{Proxy, Shared};
 
+use crate::health::HealthNews;
 use crate::limits::StreamLimits;
 use crate::line::Line;
 use crate::metrics::{Metrics, StreamEnd};
@@ -212,6 +213,7 @@ pub struct Fleet {
     names: Arc<NameSets>,
     metrics: Metrics,
     limits: StreamLimits,
+    health: Arc<HealthNews>,
 }
 
 impl Fleet {
@@ -237,6 +239,11 @@ impl Fleet {
     /// The counters of this fleet.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What agents say of their workloads, for the mesh to take.
+    pub fn health(&self) -> &Arc<HealthNews> {
+        &self.health
     }
 
     /// The sets of names that its streams share.
@@ -305,6 +312,7 @@ impl Fleet {
         connection.note_synced();
         let mut connections = lock(&self.connections);
         if connections.remove(connection) {
+            self.health.end(connection);
             self.metrics.count_disconnect(version_of(&connection.proxy));
         }
         let id = &connection.proxy.id;

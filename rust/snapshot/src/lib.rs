@@ -36,5 +36,5 @@ pub use mesh::{MeshOptions, MeshSnapshot, ServiceKey};
 pub use mutual_tls::MutualTlsModes;
 pub use policy::{TokenIssuer, WorkloadPolicies};
 pub use scope::{EgressScope, ProxyScope, destination_hosts};
-pub use store::MeshStore;
+pub use store::{MeshStore, ReportedHealth};
 pub use target::ServiceTarget;

@@ -3,6 +3,7 @@
 pub(crate) mod auto_allocate;
 pub(crate) mod kubernetes;
 pub(crate) mod pod;
+pub(crate) mod reported;
 pub(crate) mod service_entry;
 pub(crate) mod slice;
 
@@ -17,6 +18,7 @@ use navarch_model::{
 
 use crate::MeshOptions;
 use crate::mesh::PersistentMap;
+use reported::HealthReports;
 use slice::SlicePlaces;
 
 /// Namespace and name of an object.
@@ -53,6 +55,7 @@ pub(crate) struct Registry {
     pub(crate) places_of_slices: SlicePlaces,
     pub(crate) service_entries: ByName<ServiceEntry>,
     pub(crate) workload_entries: ByName<WorkloadEntry>,
+    pub(crate) reports: HealthReports,
     /// The platforms of remote clusters, by the cluster's name; these have none themselves.
     pub(crate) remotes: BTreeMap<Arc<str>, Self>,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cluster_address;
 mod difference;
 mod dirty;
+mod health;
 mod index;
 mod made_rule;
 mod platform;
@@ -24,6 +25,7 @@ use crate::{Batch, Change, ChangeSet, ServiceKey};
 
 pub(crate) use difference::differing;
 use dirty::Dirty;
+pub use health::ReportedHealth;
 use index::Converted;
 
 type Name = (Arc<str>, Arc<str>);
@@ -168,7 +170,7 @@ impl MeshStore {
                 return self.registry.put(key, object, &root, dirty);
             }
             Kind::ServiceEntry => put!(self.registry.service_entries, ServiceEntry),
-            Kind::WorkloadEntry => put!(self.registry.workload_entries, WorkloadEntry),
+            Kind::WorkloadEntry => self.put_workload_entry(name, object),
             Kind::Secret => put!(self.gateway_api.secrets, Secret),
             Kind::ConfigMap => put!(self.gateway_api.config_maps, ConfigMap),
             Kind::GatewayClass => put!(self.gateway_api.classes, GatewayClass),

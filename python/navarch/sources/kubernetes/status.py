@@ -62,6 +62,21 @@ class Holds:
         return self.own.is_held or self.shared.is_held
 
 
+class Unshared:
+    """Lets this replica write everything: for what it alone knows."""
+
+    is_held = True
+
+    def of(self, _: Mapping[str, Any], *, has_revisions: bool) -> Unshared:
+        """Return itself, whatever the object."""
+        del has_revisions
+        return self
+
+    def is_any_held(self) -> bool:
+        """Return that there may always be something to write."""
+        return True
+
+
 class StatusWriter:
     """Takes wanted statuses from a mailbox, latest per object."""
 
@@ -69,7 +84,7 @@ class StatusWriter:
         self,
         place: reader.Place,
         kinds: Mapping[str, reader.Kind],
-        holds: Holds,
+        holds: Holds | Unshared,
         wanted: mailbox.Mailbox[records.SourceKey, Wanted],
         time: clock.Clock | None = None,
     ) -> None:
@@ -81,7 +96,7 @@ class StatusWriter:
         self._clock = time or clock.SystemClock()
         self._schedule = backoff.Backoff()
         self._pending: dict[records.SourceKey, Wanted] = {}
-        self._of_others: dict[lease.Lease, dict[records.SourceKey, Wanted]] = {}
+        self._of_others: dict[lease.Lease | Unshared, dict[records.SourceKey, Wanted]] = {}
         """What another replica writes, by the Lease with which it would be this one's to write."""
         self.n_written = 0
         self.n_failed = 0

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +15,7 @@ use http_body::{Body, Frame};
 use navarch_envoy::TypeUrl;
 use navarch_envoy::envoy::config::core::v3::Node;
 use navarch_envoy::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use navarch_envoy::google::rpc;
 use navarch_envoy::json::struct_to_json;
 use navarch_model::{Proxy, Shared};
 use prost::Message as _;
@@ -22,6 +24,7 @@ use tonic::Status;
 
 use super::requests::{ReadRequest, Requests};
 use crate::frame::frame_message;
+use crate::health::HEALTH_TYPE;
 use crate::line::Line;
 use crate::metrics::StreamEnd;
 use crate::push::{Pusher, Since};
@@ -37,6 +40,8 @@ const MAX_REQUESTS_PER_POLL: usize = 64;
 pub(super) trait XdsRequest: ReadRequest + Unpin + Send + 'static {
     const VARIANT: Variant;
     fn node(&self) -> Option<&Node>;
+    /// What the client says of its workload in place of asking for resources.
+    fn health(&self) -> Option<Result<(), &str>>;
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError>;
 }
 
@@ -61,6 +66,10 @@ impl XdsRequest for SotwRequest {
         self.head.node.as_ref()
     }
 
+    fn health(&self) -> Option<Result<(), &str>> {
+        read_health(&self.head.type_url, self.head.error_detail.as_ref())
+    }
+
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError> {
         session.on_sotw(self)
     }
@@ -73,9 +82,18 @@ impl XdsRequest for DeltaDiscoveryRequest {
         self.node.as_ref()
     }
 
+    fn health(&self) -> Option<Result<(), &str>> {
+        read_health(&self.type_url, self.error_detail.as_ref())
+    }
+
     fn apply(&self, session: &mut Session) -> Result<Outcome, SessionError> {
         session.on_delta(self)
     }
+}
+
+/// What a request says of the client's workload, if it says anything: a fault, or that there is none.
+fn read_health<'a>(type_url: &str, error: Option<&'a rpc::Status>) -> Option<Result<(), &'a str>> {
+    (type_url == HEALTH_TYPE).then(|| error.map_or(Ok(()), |error| Err(&*error.message)))
 }
 
 /// Where a stream is in its life.
@@ -234,6 +252,12 @@ impl<R: XdsRequest> AdsStream<R> {
             return;
         };
         self.has_moved = true;
+        if let Some(health) = request.health() {
+            if self.fleet.health().tell(connection, health) {
+                self.pusher.notify(Instant::now());
+            }
+            return;
+        }
         match request.apply(session) {
             Ok(outcome) => {
                 let type_url = match outcome {

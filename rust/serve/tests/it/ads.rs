@@ -1,5 +1,6 @@
 //! The whole server over loopback, with a client of another gRPC stack's making (tonic's).
 
+mod health;
 mod rig;
 mod secure;
 

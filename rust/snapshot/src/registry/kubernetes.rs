@@ -278,9 +278,9 @@ impl Registry {
         out: &mut Vec<Endpoint>,
     ) {
         let namespace = service.metadata.namespace.as_str();
-        for ((owner, _), entry) in &self.workload_entries {
+        for (name, entry) in &self.workload_entries {
             // A Service's endpoints are addresses; only entries with DNS resolution take names.
-            let is_picked = &**owner == namespace
+            let is_picked = &*name.0 == namespace
                 && is_selected(&service.spec.selector, &entry.spec.labels)
                 && !has_no_address(&entry.spec);
             if !is_picked {
@@ -288,7 +288,7 @@ impl Registry {
             }
             let workload =
                 self.workload_of_entry(&entry.spec, &entry.metadata.name, namespace, root);
-            let health = super::service_entry::health_of_entry(entry);
+            let health = self.reports.health(name, entry);
             for port in &service.spec.ports {
                 let Some(number) = workload_port(&entry.spec, port) else {
                     continue;

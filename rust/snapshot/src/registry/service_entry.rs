@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use navarch_model::{
-    Endpoint, EntryPort, EntryVisibility, Health, Hostname, Labels, Locality, Protocol,
-    Registry as RegistryKind, Resolution, Service, ServiceEntry, ServicePort, Shared, Visibility,
-    Workload, WorkloadEntry, WorkloadEntrySpec, is_selected,
+    Endpoint, EntryCondition, EntryPort, EntryVisibility, Health, Hostname, Labels, Locality,
+    Protocol, Registry as RegistryKind, Resolution, Service, ServiceEntry, ServicePort, Shared,
+    Visibility, Workload, WorkloadEntry, WorkloadEntrySpec, is_selected,
 };
 
 use super::kubernetes::traffic_distribution;
@@ -131,16 +131,31 @@ fn without_full_mask(address: &str) -> &str {
     }
 }
 
-/// Whether the workload behind an entry is down; nobody tells that it is up.
+/// With "true", a WorkloadEntry that is not known to be healthy gets no traffic; with any value, agents may tell
+/// (istio `pilot/pkg/model/status`).
+pub(crate) const HEALTH_CHECKS: &str = "proxy.istio.io/health-checks-enabled";
+
+/// What an entry's status says of its health, if it wants that to count: until it is found to be healthy, it is not.
 pub(crate) fn health_of_entry(entry: &WorkloadEntry) -> Health {
-    let healthy = entry
-        .status
-        .conditions
-        .iter()
-        .find(|c| c.condition_type == "Healthy");
-    match healthy.map(|condition| condition.status.as_str()) {
-        Some("False") => Health::Unhealthy,
-        _ => Health::Unknown,
+    let is_healthy = |c: &EntryCondition| c.condition_type == "Healthy" && c.status == "True";
+    let health = if entry.status.conditions.iter().any(is_healthy) {
+        Health::Unknown
+    } else {
+        Health::Unhealthy
+    };
+    health_where_checked(entry, health)
+}
+
+/// A health that is known, where the entry wants it to count; all others are taken to be healthy.
+pub(crate) fn health_where_checked(entry: &WorkloadEntry, health: Health) -> Health {
+    // As Go reads truth.
+    let is_true =
+        |told: &String| matches!(told.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    let wanted = entry.metadata.annotations.get(HEALTH_CHECKS);
+    if wanted.is_some_and(is_true) {
+        health
+    } else {
+        Health::Unknown
     }
 }
 
@@ -191,9 +206,9 @@ impl Registry {
         let namespace = entry.metadata.namespace.as_str();
         let is_dns = is_dns(entry);
         let mut endpoints = Vec::new();
-        for ((owner, _), workload_entry) in &self.workload_entries {
+        for (name, workload_entry) in &self.workload_entries {
             let spec = &workload_entry.spec;
-            let is_picked = &**owner == namespace
+            let is_picked = &*name.0 == namespace
                 && is_selected(selector, &spec.labels)
                 && (is_dns || !has_no_address(spec));
             if !is_picked {
@@ -201,7 +216,7 @@ impl Registry {
             }
             let workload =
                 self.workload_of_entry(spec, &workload_entry.metadata.name, namespace, root);
-            let health = health_of_entry(workload_entry);
+            let health = self.reports.health(name, workload_entry);
             for port in &entry.spec.ports {
                 endpoints.push(entry_endpoint(spec, port, &workload, health));
             }
